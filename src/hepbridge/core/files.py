@@ -1,0 +1,87 @@
+"""Atomic files: an output is complete under its name or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hepbridge.core.errors import OutputError
+
+__all__ = ["atomic_path", "check_output", "file_digest", "write_text"]
+
+
+def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
+    """The path, if a file may be written there.
+
+    Raises OutputError if it exists (unless ``overwrite``), is a folder, or lies in no folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file to write")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already; choose another name or pass --overwrite")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in the folder {path.parent}")
+    return path
+
+
+@contextmanager
+def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary path beside ``path`` that becomes ``path`` when the block ends without an error.
+
+    The data are on disk (fsync) before the name changes. On any error, a full disk included,
+    the temporary file is removed and what stood at ``path`` before is untouched.
+    """
+    path = check_output(path, overwrite=overwrite)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _rename_new(temporary, path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        if error.errno == errno.ENOSPC or "No space left" in str(error):
+            raise OutputError(
+                f"the disk is full while writing {path}; free some space and run again "
+                "(nothing was left behind)"
+            ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Rename without ever replacing a file that another process made in the meantime."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise OutputError(f"{path} was written by another process in the meantime") from error
+    except OSError:  # a file system without hard links
+        os.replace(temporary, path)
+
+
+def write_text(path: str | Path, text: str, *, overwrite: bool = True) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def file_digest(path: str | Path) -> str:
+    """blake2b-128 of a file's bytes, as hex: the name of its content in manifests."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as handle:
+        while chunk := handle.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
