@@ -1,0 +1,130 @@
+"""Transforms: calibration and inversion against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+from hepbridge.core.errors import DataError
+from hepbridge.core.rng import stream
+from hepbridge.transforms import ConditionalQuantile, from_coordinates, to_coordinates
+
+
+def _sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three variables with trends in c: Gaussian, skewed, and one with an atom of known share."""
+    rng = stream(seed, "test")
+    c = rng.uniform(-1.5, 1.5, n)
+    gauss = 2.0 * c + np.exp(0.3 * c) * rng.standard_normal(n)
+    skewed = np.log(rng.gamma(2.0 + c, 1.0))
+    share = 0.2 + 0.1 * c
+    atom = np.where(rng.random(n) < share, -np.inf, rng.standard_normal(n) - c)
+    return np.stack([gauss, skewed, atom], axis=1), c
+
+
+def _fitted(n: int = 20_000) -> ConditionalQuantile:
+    transform = ConditionalQuantile([0, 1, 2])
+    transform.fit(*_sample(n, 0))
+    return transform
+
+
+def _forward(transform: ConditionalQuantile, x: np.ndarray, c: np.ndarray, seed: int) -> np.ndarray:
+    noise = torch.from_numpy(stream(seed, "noise").standard_normal(x.shape)).float()
+    return transform(torch.from_numpy(x).float(), torch.from_numpy(c).float(), noise).numpy()
+
+
+@pytest.mark.parametrize("variable", [0, 1, 2])
+@pytest.mark.parametrize("window", [(-1.5, -1.2), (-0.2, 0.2), (1.2, 1.5)])
+def test_fresh_data_become_standard_normal_at_every_condition(variable, window) -> None:
+    """Mean and width within 5 standard errors; fails if the trend inside a bin is not removed."""
+    transform = _fitted()
+    x, c = _sample(40_000, 1)
+    inside = (c > window[0]) & (c < window[1])
+    z = _forward(transform, x[inside], c[inside], 2)[:, variable]
+    n = len(z)
+    fitted = 20_000 / 24  # the tables themselves rest on about this many showers
+    error = (1 / n + 1 / fitted) ** 0.5
+    assert abs(z.mean()) < 5 * error
+    assert abs(z.std() - 1) < 5 * error / 2**0.5
+    assert kstest(z, "norm").statistic < 2.5 * error
+
+
+def test_the_exact_map_of_a_gaussian_is_found() -> None:
+    """z = (x - 2c) / exp(0.3c) in closed form; tolerance from the statistics of the tables."""
+    transform = _fitted()
+    x, c = _sample(4000, 3)
+    truth = (x[:, 0] - 2 * c) / np.exp(0.3 * c)
+    core = np.abs(truth) < 2
+    found = _forward(transform, x, c, 4)[:, 0]
+    assert np.abs(found - truth)[core].mean() < 3 * (24 / 20_000) ** 0.5
+
+
+def test_inverse_undoes_forward_and_keeps_the_atom() -> None:
+    transform = _fitted()
+    x, c = _sample(3000, 5)
+    z = _forward(transform, x, c, 6)
+    back = transform.inverse(torch.from_numpy(z), torch.from_numpy(c).float()).numpy()
+    assert ((back == -np.inf) == (x == -np.inf)).mean() > 0.9995  # the edge of the atom is rounded
+    both = np.isfinite(x) & np.isfinite(back) & (np.abs(z) < 4)
+    assert np.abs(back[both] - x[both]).max() < 5e-3
+
+
+def test_the_atom_has_its_share_at_every_condition() -> None:
+    transform = _fitted()
+    rng = stream(7, "test")
+    for at in (-1.2, 0.0, 1.2):
+        z = torch.from_numpy(rng.standard_normal((40_000, 3))).float()
+        y = transform.inverse(z, torch.full((len(z),), at)).numpy()
+        share = 0.2 + 0.1 * at
+        error = (share * (1 - share) * (1 / 40_000 + 24 / 4 / 20_000)) ** 0.5
+        assert abs((y[:, 2] == -np.inf).mean() - share) < 5 * error
+        assert np.isfinite(y[:, :2]).all()
+
+
+def test_pooled_variables_share_one_table() -> None:
+    x, c = _sample(5000, 8)
+    pooled = ConditionalQuantile([0, 0])
+    pooled.fit(x[:, [0, 0]], c)
+    single = ConditionalQuantile([0])
+    single.fit(x[:, [0]], c)
+    assert pooled.table.shape[1] == 1
+    middle = (pooled.knots // 4, 3 * pooled.knots // 4)  # far tails depend on the number of values
+    a, b = (t.table[:, :, slice(*middle)] for t in (pooled, single))
+    assert (a - b).abs().mean() < 1e-2
+
+
+def test_a_fixed_condition_gives_constant_tables() -> None:
+    x, _ = _sample(2000, 9)
+    transform = ConditionalQuantile([0, 1, 2])
+    transform.fit(x, np.full(len(x), 0.3))
+    assert torch.equal(transform.table[0], transform.table[-1])
+
+
+def test_bad_samples_are_refused() -> None:
+    x, c = _sample(200, 10)
+    with pytest.raises(DataError, match="at least 50 rows, got 20"):
+        ConditionalQuantile([0, 1, 2]).fit(x[:20], c[:20])
+    x[:, 1] = -np.inf
+    with pytest.raises(DataError, match=r"variables \[1\] are zero in all 200 rows"):
+        ConditionalQuantile([0, 1, 2]).fit(x, c)
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(0, 2**31), st.floats(1e2, 1e6)
+)
+def test_coordinates_round_trip(n: int, seed: int, energy: float) -> None:
+    """Cells come back within float32; empty cells stay exactly empty; sums are the coordinate's."""
+    rng = stream(seed, "test")
+    cells = rng.exponential(energy / 100, (n, 100)) * (rng.random((n, 100)) < 0.5)
+    cells[:, 0] += 1e-3 * energy
+    x = torch.from_numpy(cells).float()
+    e = torch.full((n,), energy, dtype=torch.float32)
+    y = to_coordinates(x, e)
+    assert y.shape == (n, 101)
+    back = from_coordinates(y, e)
+    assert torch.equal(back == 0, x == 0)
+    assert torch.allclose(back, x, rtol=1e-4, atol=0)
