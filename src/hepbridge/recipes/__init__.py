@@ -1,1 +1,74 @@
-"""."""
+"""Recipes: YAML files that describe a training, and how they are changed from the outside."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hepbridge.core.errors import ConfigError
+
+__all__ = ["load", "names"]
+
+
+def names() -> list[str]:
+    """The recipes that ship with the package."""
+    folder = resources.files(__name__)
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load(recipe: str, config: Path | None = None, overrides: list[str] | None = None) -> dict[str, Any]:
+    """The recipe of a name, changed by a YAML file and then by ``key.sub=value`` overrides.
+
+    Values of overrides are YAML (``training.steps=500``, ``model.transport=null``). Mappings are
+    merged key by key. Raises ConfigError on an unknown name, an unreadable file or bad syntax.
+    """
+    if recipe not in names():
+        raise ConfigError(f"unknown recipe {recipe!r}; available: {', '.join(names())}")
+    text = resources.files(__name__).joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
+    merged = _mapping(text, f"recipe {recipe!r}")
+    if config is not None:
+        try:
+            text = Path(config).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the configuration {config}: {error}") from error
+        merged = _merge(merged, _mapping(text, str(config)))
+    for override in overrides or []:
+        merged = _merge(merged, _parse_override(override))
+    return merged
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where} must be a mapping of keys to values, got {type(found).__name__}")
+    return found
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {text!r}: expected key.sub=value, for example training.steps=500")
+    try:
+        out: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
+    for key in reversed(keys):
+        out = {key: out}
+    return out  # type: ignore[no-any-return]

@@ -1,0 +1,192 @@
+"""One file is a model: weights, transforms, configuration, provenance and validity in safetensors."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from hepbridge.core.errors import ConfigError, DataError, ModelFileError
+from hepbridge.core.files import atomic_path
+from hepbridge.data.geometry import Geometry
+from hepbridge.systems import SYSTEMS
+from hepbridge.systems.recipe import Recipe
+from hepbridge.systems.refiner import Refiner
+
+__all__ = ["FORMAT_VERSION", "Domain", "Model", "load", "locate", "read_header"]
+
+FORMAT_VERSION = 1
+_KEY = "hepbridge"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where a model may be used: what it was trained on.
+
+    Energies in MeV; the texts are the attributes of the training files.
+    """
+
+    energy_min: float
+    energy_max: float
+    particle: str = "unknown"
+    fast: dict[str, Any] = field(default_factory=dict)
+    full: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "incident_energy_mev": [self.energy_min, self.energy_max],
+            "particle": self.particle,
+            "fast": self.fast,
+            "full": self.full,
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Domain:
+        low, high = record["incident_energy_mev"]
+        return cls(float(low), float(high), record["particle"], record["fast"], record["full"])
+
+
+@dataclass
+class Model:
+    """A trained model: one refiner, or an ensemble of them.
+
+    Attributes:
+        members: the refiners; the first is the model, the others give its uncertainty.
+        recipe: how it was trained, symmetry and all defaults resolved.
+        geometry, domain: what it may be applied to.
+        provenance: hashes of the training data, versions, seed, date.
+        metrics: held-out figures, compared with doing nothing and with the quantile baseline.
+    """
+
+    members: list[Refiner]
+    recipe: Recipe
+    geometry: Geometry
+    domain: Domain
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model file atomically. Raises OutputError."""
+        header = {
+            "format_version": FORMAT_VERSION,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "geometry": self.geometry.to_dict(),
+            "domain": self.domain.to_dict(),
+            "members": len(self.members),
+            "provenance": self.provenance,
+            "metrics": self.metrics,
+        }
+        tensors = {
+            f"{k}.{name}": value.detach().cpu().contiguous().clone()
+            for k, member in enumerate(self.members)
+            for name, value in member.state_dict().items()
+        }
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            save_file(tensors, temporary, metadata={_KEY: json.dumps(header, sort_keys=True)})
+        return Path(path)
+
+    def describe(self) -> dict[str, Any]:
+        """What the model is, as plain values."""
+        return {
+            "kind": "model",
+            "system": self.recipe.system,
+            "transport": self.recipe.model.get("transport"),
+            "geometry": self.geometry.to_dict(),
+            "domain": self.domain.to_dict(),
+            "members": len(self.members),
+            "network_evaluations": self.members[0].nfe,
+            "parameters": sum(p.numel() for p in self.members[0].parameters()),
+            "provenance": self.provenance,
+            "metrics": self.metrics,
+        }
+
+    def refine(self, showers: Any, **options: Any) -> Any:
+        """Refined `Showers`; see `hepbridge.systems.inference.refine`."""
+        from hepbridge.systems.inference import refine
+
+        return refine(self, showers, **options)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of a model file, without its weights. Raises ModelFileError."""
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+    except (SafetensorError, OSError, struct.error) as error:
+        raise ModelFileError(
+            f"{path} is not a readable model file ({error}); it may be truncated: train or copy it again"
+        ) from error
+    if _KEY not in metadata:
+        raise ModelFileError(f"{path} is a safetensors file, but not one that hepbridge wrote")
+    try:
+        header = json.loads(metadata[_KEY])
+        version = header["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version}; this hepbridge reads 1 to {FORMAT_VERSION}: "
+            "install a newer hepbridge"
+        )
+    return header  # type: ignore[no-any-return]
+
+
+def load(path: str | Path) -> Model:
+    """A model from its file. Runs no code from the file.
+
+    Raises:
+        ModelFileError: the file is missing, corrupted, foreign, or of an unknown version.
+    """
+    path = Path(path)
+    header = read_header(path)
+    try:
+        recipe = Recipe.model_validate(header["recipe"])
+        geometry = Geometry.from_dict(header["geometry"])
+        domain = Domain.from_dict(header["domain"])
+        count = int(header["members"])
+        system = SYSTEMS[recipe.system]
+        members = [system(recipe.system_config(), geometry) for _ in range(count)]
+    except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
+        raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
+    try:
+        with safe_open(path, framework="pt") as handle:
+            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: the weights cannot be read ({error})") from error
+    for k, member in enumerate(members):
+        own = {n.removeprefix(f"{k}."): t for n, t in stored.items() if n.startswith(f"{k}.")}
+        try:
+            member.load_state_dict(own)
+        except RuntimeError as error:
+            raise ModelFileError(f"{path}: the weights do not fit the recipe in the file: {error}") from error
+        if not all(torch.isfinite(p).all() for p in member.parameters()):
+            raise ModelFileError(f"{path}: the weights hold NaN or infinity; train the model again")
+        member.eval().requires_grad_(False)
+    return Model(members, recipe, geometry, domain, header["provenance"], header["metrics"])
+
+
+def locate(name: str) -> Path:
+    """The file of a model: a path if it holds a slash or ends in .safetensors, else a shipped name."""
+    if "/" in name or "\\" in name or name.endswith(".safetensors"):
+        return Path(name)
+    shipped = Path(__file__).parents[1] / "models"
+    path = shipped / f"{name}.safetensors"
+    if not path.is_file():
+        found = sorted(p.stem for p in shipped.glob("*.safetensors"))
+        listing = ", ".join(found) if found else "none in this version: train one first"
+        raise ModelFileError(
+            f"no shipped model is called {name!r} (available: {listing}); "
+            "a file needs a '/' or the ending .safetensors"
+        )
+    return path
+
+

@@ -1,0 +1,72 @@
+"""A recipe, checked: every key known, every value in its range."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hepbridge import recipes
+from hepbridge.core.errors import ConfigError
+from hepbridge.systems import SYSTEMS
+from hepbridge.training import TrainingSettings
+
+__all__ = ["Recipe", "load_recipe"]
+
+
+class RecipeTraining(TrainingSettings):
+    """Settings of the loop, and what overrides the method's own plan.
+
+    Attributes:
+        steps: number of optimiser steps in all phases together; null keeps the method's plan.
+        learning_rate: peak learning rate of every phase; null keeps the method's.
+    """
+
+    steps: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+
+    def settings(self) -> TrainingSettings:
+        return TrainingSettings(**self.model_dump(exclude={"steps", "learning_rate"}))
+
+
+class Recipe(BaseModel):
+    """A training described in full. ``ensemble`` trainings differ in their seed; with
+    ``bootstrap`` each also draws its training showers with replacement."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str
+    model: dict[str, Any] = {}
+    training: RecipeTraining = RecipeTraining()
+    holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    ensemble: Annotated[int, Field(ge=1, le=100)] = 1
+    bootstrap: bool = False
+
+    def system_config(self) -> Any:
+        """The configuration object of the system."""
+        system = SYSTEMS[self.system]
+        return _checked(system.Config, self.model, "model")
+
+
+def load_recipe(
+    recipe: str, config: Path | None = None, overrides: list[str] | None = None
+) -> Recipe:
+    """The checked recipe of a name, a YAML file and overrides. Raises ConfigError."""
+    found: Recipe = _checked(Recipe, recipes.load(recipe, config, overrides), "")
+    found.system_config()
+    return found
+
+
+def _checked(model: type[BaseModel], record: dict[str, Any], prefix: str) -> Any:
+    try:
+        return model.model_validate(record)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            path = ".".join(str(p) for p in (prefix, *item["loc"]) if p != "")
+            lines.append(f"{path}: {item['msg']} (got {item['input']!r})")
+        known = ", ".join(model.model_fields)
+        raise ConfigError(
+            "the recipe is not valid:\n  " + "\n  ".join(lines) + f"\nallowed keys here: {known}"
+        ) from error

@@ -1,0 +1,67 @@
+"""What every refiner has in common: fast showers in, full-simulation showers out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from hepbridge.core.protocols import Phase
+from hepbridge.data.geometry import Geometry
+from hepbridge.data.showers import Showers
+
+__all__ = ["Refiner", "SystemConfig"]
+
+
+class SystemConfig(BaseModel):
+    """Base of the systems' configurations: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Refiner(nn.Module, ABC):
+    """A map from fast to full showers at equal incident energy, with all that it learned.
+
+    Parameters and buffers are the whole state: `state_dict` and the configuration rebuild it.
+    Their shapes follow from the configuration and the geometry alone.
+    """
+
+    Config: ClassVar[type[SystemConfig]]
+    noise_dim: int  # standard normal numbers per shower
+    nfe: int  # network evaluations per shower
+
+    def __init__(self, config: SystemConfig, geometry: Geometry) -> None:
+        super().__init__()
+        self.config = config
+        self.geometry = geometry
+
+    @classmethod
+    def resolve(cls, config: SystemConfig, fast: Showers, full: Showers) -> SystemConfig:
+        """The configuration with everything decided that is to be decided on the data."""
+        return config
+
+    @property
+    @abstractmethod
+    def planned_steps(self) -> int:
+        """Optimiser steps of all phases together, as the configuration plans them."""
+
+    @abstractmethod
+    def fit(self, fast: Showers, full: Showers, seed: int) -> None:
+        """Learn the statistics of the transforms from matched samples (row i at equal energy)."""
+
+    @abstractmethod
+    def phases(self, fast: Showers, full: Showers, seed: int) -> Iterator[Phase]:
+        """The training of the networks; none for a method without networks."""
+
+    @abstractmethod
+    def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:
+        """Refined cells (N, n_cells), MeV.
+
+        Args:
+            cells: fast cells (N, n_cells), MeV.
+            conditions: ``incident_energy`` (N,), MeV.
+            noise: (N, noise_dim) standard normal.
+        """

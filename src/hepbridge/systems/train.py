@@ -1,0 +1,223 @@
+"""From two samples and a recipe to a model file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepbridge import __version__
+from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.core.files import check_output
+from hepbridge.core.jobs import Request
+from hepbridge.core.protocols import Phase
+from hepbridge.core.rng import stream
+from hepbridge.data.pairs import match_by_energy
+from hepbridge.data.showers import Showers
+from hepbridge.systems import SYSTEMS
+from hepbridge.systems.gate import gate
+from hepbridge.systems.inference import refine
+from hepbridge.systems.model_file import Domain, Model, load, read_header
+from hepbridge.systems.recipe import Recipe, load_recipe
+from hepbridge.systems.refiner import Refiner
+from hepbridge.training import History, fit
+
+__all__ = ["split", "train"]
+
+log = logging.getLogger(__name__)
+
+VALIDATION_ROWS = 1024  # held-out showers refined at each validation during training
+
+
+def train(
+    fast: Showers,
+    full: Showers,
+    *,
+    recipe: str | Recipe = "squirels",
+    config: Path | None = None,
+    overrides: list[str] | None = None,
+    output: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Model:
+    """Train a refiner on fast and full showers of equal incident energies.
+
+    A fraction ``holdout`` of the pairs is kept aside; at the end the refiner is compared on it with
+    doing nothing and with the quantile baseline, and says so loudly if it loses. With ``output``
+    the model is written to a file, an interrupted training can be resumed from
+    ``<output>.checkpoint``, and a log of the training is kept in ``<output>.log.jsonl``.
+
+    Args:
+        recipe: a shipped recipe's name, or a checked `Recipe`.
+        config, overrides: changes of a named recipe (a YAML file; ``key.sub=value`` texts).
+        resume: continue from the checkpoint if there is one. If ``output`` is complete with the
+            same request, it is loaded and nothing is trained.
+
+    Raises:
+        DataError: the samples do not match. ConfigError: the recipe is not valid.
+        OutputError: the output exists or cannot be written.
+        TrainingInterrupted: on SIGINT or SIGTERM, after the state was saved.
+    """
+    chosen = load_recipe(recipe, config, overrides) if isinstance(recipe, str) else recipe
+    fast, full = match_by_energy(fast, full)
+    system = SYSTEMS[chosen.system]
+    resolved = system.resolve(chosen.system_config(), fast, full)
+    chosen = chosen.model_copy(update={"model": resolved.model_dump(mode="json")})
+    request = Request({
+        "command": "train",
+        "recipe": chosen.model_dump(mode="json"),
+        "fast": _digest(fast),
+        "full": _digest(full),
+        "seed": seed,
+        "hepbridge": __version__,
+    })
+    if output is not None:
+        output = Path(output)
+        if output.exists() and not overwrite and _is_answer(output, request):
+            log.info("%s is complete already (same request); nothing to do", output)
+            return load(output)
+        check_output(output, overwrite=overwrite)
+        if overwrite and not resume:
+            _beside(output, "checkpoint").unlink(missing_ok=True)
+    training, held = split(len(fast), chosen.holdout, seed)
+    if chosen.training.precision == "fp16" and device == "cpu":
+        raise ConfigError("training.precision fp16 needs a GPU; on a CPU use float32 or bf16")
+    members: list[Refiner] = []
+    phases = _all_phases(chosen, fast, full, training, held, seed, members)
+    history = fit(
+        phases,
+        chosen.training.settings(),
+        seed=seed,
+        device=device,
+        checkpoint=_beside(output, "checkpoint"),
+        resume=resume,
+        log=_beside(output, "log.jsonl"),
+        title=chosen.system,
+        fingerprint=request.digest(),
+    )
+    for member in members:
+        member.to("cpu").eval().requires_grad_(False)
+    model = Model(
+        members,
+        chosen,
+        fast.geometry,
+        _domain(fast, full),
+        provenance=_provenance(request, history, len(training), device),
+    )
+    model.metrics = gate(model, fast[held], full[held], seed)
+    if output is not None:
+        model.save(output, overwrite=overwrite)
+        _beside(output, "checkpoint").unlink(missing_ok=True)
+    return model
+
+
+def _all_phases(
+    recipe: Recipe,
+    fast: Showers,
+    full: Showers,
+    training: np.ndarray,
+    held: np.ndarray,
+    seed: int,
+    members: list[Refiner],
+) -> Iterator[Phase]:
+    """The phases of all ensemble members in turn; each member is built when its turn comes."""
+    for k in range(recipe.ensemble):
+        rows = training
+        if recipe.bootstrap:
+            rows = np.sort(stream(seed, "bootstrap", k).choice(training, len(training)))
+        refiner: Refiner = SYSTEMS[recipe.system](recipe.system_config(), fast.geometry)
+        refiner.fit(fast[rows], full[rows], seed + k)
+        members.append(refiner)
+        check = _validation(recipe, members, k, fast[held], full[held], seed)
+        for phase in refiner.phases(fast[rows], full[rows], seed + k):
+            name = phase.name if recipe.ensemble == 1 else f"member{k}/{phase.name}"
+            change: dict[str, Any] = {"name": name}
+            if recipe.training.steps is not None:
+                share = recipe.training.steps / refiner.planned_steps
+                change["steps"] = max(1, round(phase.steps * share))
+            if recipe.training.learning_rate is not None:
+                change["learning_rate"] = recipe.training.learning_rate
+            if phase.validate is None:
+                change["validate"] = check
+            yield dataclasses.replace(phase, **change)
+
+
+def _validation(
+    recipe: Recipe, members: list[Refiner], k: int, fast: Showers, full: Showers, seed: int
+) -> Callable[[torch.nn.Module], float]:
+    """Held-out distance of member k to the full simulation: the curve in the log, and early stopping."""
+    from hepbridge.metrics.compare import compare
+
+    fast, full = fast[:VALIDATION_ROWS], full[:VALIDATION_ROWS]
+
+    def value(_: torch.nn.Module) -> float:
+        probe = Model(members, recipe, fast.geometry, _domain(fast, full))
+        where = next(members[k].parameters()).device
+        refined = refine(probe, fast, seed=seed, member=k, device=str(where))
+        return compare(full, refined)
+
+    return value
+
+
+def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and rows held out, both sorted; the split is a function of n and seed."""
+    order = stream(seed, "holdout").permutation(n)
+    count = max(1, round(n * fraction))
+    if n - count < 50:
+        raise DataError(f"{n} pairs are too few to train on; at least about 60 are needed")
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _beside(output: Path | None, ending: str) -> Any:
+    return None if output is None else output.with_name(f"{output.name}.{ending}")
+
+
+def _digest(showers: Showers) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(np.ascontiguousarray(showers.incident_energy))
+    digest.update(np.ascontiguousarray(showers.cells))
+    return digest.hexdigest()
+
+
+def _is_answer(output: Path, request: Request) -> bool:
+    try:
+        return bool(read_header(output)["provenance"].get("request") == request.fields)
+    except (ValueError, KeyError):
+        return False
+
+
+def _domain(fast: Showers, full: Showers) -> Domain:
+    energy = full.incident_energy
+    plain = {
+        side: {k: v for k, v in showers.meta.items() if isinstance(v, str | int | float | bool)}
+        for side, showers in (("fast", fast), ("full", full))
+    }
+    particle = str(full.meta.get("particle", fast.meta.get("particle", "unknown")))
+    return Domain(float(energy.min()), float(energy.max()), particle, plain["fast"], plain["full"])
+
+
+def _provenance(request: Request, history: History, rows: int, device: str) -> dict[str, Any]:
+    return {
+        "request": json.loads(json.dumps(request.fields)),
+        "training_pairs": rows,
+        "training_seconds": round(history.seconds, 1),
+        "device": device,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "hepbridge": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
