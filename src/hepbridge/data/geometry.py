@@ -37,12 +37,18 @@ class Geometry:
                 f"geometry {self.name!r}: shape {self.shape}, axes {self.axes} and pitch_mm "
                 f"{self.pitch_mm} must have the same length"
             )
-        if any(n < 1 for n in self.shape) or any(p <= 0 for p in self.pitch_mm):
-            raise DataError(f"geometry {self.name!r}: sizes must be positive, got {self.shape}, {self.pitch_mm}")
+        if any(n < 1 for n in self.shape) or any(not 0 < p < np.inf for p in self.pitch_mm):
+            raise DataError(
+                f"geometry {self.name!r}: sizes must be positive, got {self.shape}, {self.pitch_mm}"
+            )
         if self.symmetry not in ("none", "D4"):
-            raise DataError(f"geometry {self.name!r}: symmetry {self.symmetry!r} is unknown; allowed: none, D4")
+            raise DataError(
+                f"geometry {self.name!r}: symmetry {self.symmetry!r} is unknown; allowed: none, D4"
+            )
         if self.symmetry == "D4" and (len(self.shape) < 2 or self.shape[-1] != self.shape[-2]):
-            raise DataError(f"geometry {self.name!r}: D4 needs a square in the last two axes, got {self.shape}")
+            raise DataError(
+                f"geometry {self.name!r}: D4 needs a square in the last two axes, got {self.shape}"
+            )
 
     @property
     def n_cells(self) -> int:
@@ -51,9 +57,11 @@ class Geometry:
     def centres(self, axis: str) -> NDArray[np.float64]:
         """Cell centres along an axis for every flat cell index, in cells: 0.5, 1.5, …"""
         if axis not in self.axes:
-            raise DataError(f"geometry {self.name!r} has no axis {axis!r}; it has {', '.join(self.axes)}")
-        grid = np.indices(self.shape)[self.axes.index(axis)]
-        return grid.reshape(-1) + 0.5
+            raise DataError(
+                f"geometry {self.name!r} has no axis {axis!r}; it has {', '.join(self.axes)}"
+            )
+        grid: NDArray[np.int64] = np.indices(self.shape)[self.axes.index(axis)]
+        return grid.reshape(-1).astype(np.float64) + 0.5
 
     def permutations(self) -> NDArray[np.int64]:
         """Index permutations (g, n_cells) of the declared symmetry, the identity first."""
@@ -87,13 +95,14 @@ class Geometry:
                 tuple(float(p) for p in record["pitch_mm"]),
                 str(record.get("symmetry", "none")),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"not a description of a geometry: {record!r} ({error})") from error
 
     def digest(self) -> str:
         """Hash of what matters to a model: everything but the name."""
         record = {k: v for k, v in self.to_dict().items() if k != "name"}
-        return hashlib.blake2b(json.dumps(record, sort_keys=True).encode(), digest_size=8).hexdigest()
+        text = json.dumps(record, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 SQUIRELS = Geometry("squirels", (10, 10), ("x", "y"), (30.0, 30.0), symmetry="D4")

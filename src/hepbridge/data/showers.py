@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hepbridge.core.errors import DataError
+from hepbridge.core.units import GEV, MEV
 from hepbridge.data.geometry import SQUIRELS, Geometry
 
-__all__ = ["Showers"]
+__all__ = ["Showers", "dataset_uid", "make_event_ids", "row_ids", "to_mev"]
+
+UNITS = {"MeV": MEV, "GeV": GEV}
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,18 @@ class Showers:
         meta: dict[str, Any] | None = None,
         event_ids: ArrayLike | None = None,
         where: str = "the arrays",
+        first_row: int = 0,
         allow_empty_showers: bool = False,
     ) -> Showers:
-        """Wrap arrays: ``cells`` (N, n_cells) or (N, *geometry.shape), ``incident_energy`` (N,) or (N, 1).
+        """Wrap arrays: ``cells`` (N, n_cells) or ``(N, *shape)``, ``incident_energy`` (N,).
 
-        ``unit`` ("MeV" or "GeV") is that of both. ``where`` names the origin in error messages.
+        ``unit`` ("MeV" or "GeV") is that of both. ``where`` names the origin in error messages
+        and ``first_row`` the number that row 0 has there.
         Raises DataError on wrong shapes, NaN or infinity, negative energies, showers without any
         energy (unless ``allow_empty_showers``), and empty input.
         """
-        if unit not in ("MeV", "GeV"):
-            raise DataError(f"{where}: unit {unit!r} is unknown; allowed: MeV, GeV")
-        factor = 1000.0 if unit == "GeV" else 1.0
+        if unit not in UNITS:
+            raise DataError(f"{where}: unit {unit!r} is unknown; allowed: {', '.join(UNITS)}")
         energy = _floats(incident_energy, "incident_energy", where)
         values = _floats(cells, "cells", where)
         if len(values) == 0:
@@ -76,33 +80,42 @@ class Showers:
             )
         if energy.size != len(values):
             raise DataError(f"{where}: {len(values)} showers but {energy.size} incident energies")
-        cells32 = np.ascontiguousarray(values * factor if factor != 1.0 else values, dtype=np.float32)
-        energy = energy.reshape(-1).astype(np.float64) * factor
+        cells32 = to_mev(values, unit)
+        energy = energy.reshape(-1).astype(np.float64) * UNITS[unit]
         named = {"incident_energy": energy}
         for name, value in (conditions or {}).items():
-            named[name] = _floats(value, f"condition {name!r}", where).reshape(-1).astype(np.float64)
-        _check(cells32, named, where, allow_empty_showers)
-        weight = None if weights is None else _floats(weights, "weights", where).reshape(-1).astype(np.float64)
+            named[name] = _column(value, f"condition {name!r}", where)
+        weight = None if weights is None else _column(weights, "weights", where)
         kept = {name: np.asarray(value) for name, value in (columns or {}).items()}
         sized: dict[str, Any] = {**named, "weights": weight, **kept}
         for name, value in sized.items():
             if value is not None and len(value) != len(cells32):
-                raise DataError(f"{where}: {name!r} has {len(value)} rows, but there are {len(cells32)} showers")
+                raise DataError(
+                    f"{where}: {name!r} has {len(value)} rows, but there are {len(cells32)} showers"
+                )
+        _check(cells32, named, where, first_row, allow_empty_showers)
         if weight is not None and not np.isfinite(weight).all():
-            raise DataError(f"{where}: weights must be finite; row {_first(~np.isfinite(weight))} is not")
+            row = first_row + _first(~np.isfinite(weight))
+            raise DataError(f"{where}: weights must be finite; row {row} is not")
         if event_ids is None:
             ids = make_event_ids(cells32, energy)
         else:
-            ids = np.asarray(event_ids, dtype=np.uint64)
-            if ids.shape != (len(cells32), 2):
-                raise DataError(f"{where}: event ids must have shape ({len(cells32)}, 2), got {ids.shape}")
+            given = np.asarray(event_ids)
+            if given.shape != (len(cells32), 2) or given.dtype.kind not in "iu" or given.min() < 0:
+                raise DataError(
+                    f"{where}: event ids must be integers >= 0 of shape ({len(cells32)}, 2) = "
+                    f"(data-set uid, row), got shape {given.shape} of {given.dtype}"
+                )
+            ids = given.astype(np.uint64)
         return cls(cells32, named, geometry, ids, weight, kept, dict(meta or {}))
 
     def __len__(self) -> int:
         return len(self.cells)
 
-    def __getitem__(self, rows: slice | NDArray[Any]) -> Showers:
+    def __getitem__(self, rows: slice | int | NDArray[Any]) -> Showers:
         """The rows of a slice, a mask or an index array, with everything that belongs to them."""
+        if not isinstance(rows, slice):
+            rows = np.atleast_1d(rows)
         return replace(
             self,
             cells=self.cells[rows],
@@ -120,25 +133,48 @@ class Showers:
     @property
     def e_sum(self) -> NDArray[np.float64]:
         """Sum over the cells (N,), MeV, added in double precision."""
-        return self.cells.sum(axis=1, dtype=np.float64)
+        total: NDArray[np.float64] = self.cells.sum(axis=1, dtype=np.float64)
+        return total
 
     def with_cells(self, cells: NDArray[np.float32], **meta: Any) -> Showers:
         """The same events with other cell energies; ``meta`` is added to the provenance."""
         if cells.shape != self.cells.shape:
-            raise DataError(f"cells of shape {cells.shape} cannot replace cells of shape {self.cells.shape}")
-        return replace(self, cells=np.ascontiguousarray(cells, np.float32), meta={**self.meta, **meta})
+            raise DataError(
+                f"cells of shape {cells.shape} cannot replace cells of shape {self.cells.shape}"
+            )
+        return replace(
+            self, cells=np.ascontiguousarray(cells, np.float32), meta={**self.meta, **meta}
+        )
+
+
+def to_mev(values: NDArray[Any], unit: str) -> NDArray[np.float32]:
+    """Cell energies as float32 MeV; what does not fit becomes infinite, which the checks refuse."""
+    factor = UNITS[unit]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(values * factor if factor != 1 else values, dtype=np.float32)
+
+
+def dataset_uid(
+    energy: NDArray[np.float64], head: NDArray[np.float32], tail: NDArray[np.float32]
+) -> int:
+    """Name of a data set: 64-bit hash of length, incident energies, first and last 1024 showers."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(np.int64(len(energy)).astype("<i8").tobytes())
+    for part in (energy.astype("<f8"), head[:1024].astype("<f4"), tail[-1024:].astype("<f4")):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def row_ids(uid: int, start: int, stop: int) -> NDArray[np.uint64]:
+    """Event ids (stop - start, 2) = (uid, row) of the rows start … stop - 1."""
+    ids = np.empty((stop - start, 2), dtype=np.uint64)
+    ids[:, 0], ids[:, 1] = uid, np.arange(start, stop, dtype=np.uint64)
+    return ids
 
 
 def make_event_ids(cells: NDArray[np.float32], energy: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """Ids (N, 2) = (uid, row); the uid is a hash of the energies and of the first and last 1024 showers."""
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(np.int64(len(cells)).tobytes())
-    for part in (energy.astype("<f8"), cells[:1024].astype("<f4"), cells[-1024:].astype("<f4")):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    uid = int.from_bytes(digest.digest(), "little")
-    ids = np.empty((len(cells), 2), dtype=np.uint64)
-    ids[:, 0], ids[:, 1] = uid, np.arange(len(cells))
-    return ids
+    """Event ids (N, 2) = (uid, row) of a whole data set."""
+    return row_ids(dataset_uid(energy, cells, cells), 0, len(cells))
 
 
 def _floats(value: ArrayLike, name: str, where: str) -> NDArray[Any]:
@@ -146,6 +182,10 @@ def _floats(value: ArrayLike, name: str, where: str) -> NDArray[Any]:
     if array.dtype.kind not in "fiu":
         raise DataError(f"{where}: {name} must be numbers, got dtype {array.dtype}")
     return np.atleast_1d(array)
+
+
+def _column(value: ArrayLike, name: str, where: str) -> NDArray[np.float64]:
+    return _floats(value, name, where).reshape(-1).astype(np.float64)
 
 
 def _first(mask: NDArray[np.bool_]) -> int:
@@ -156,29 +196,37 @@ def _check(
     cells: NDArray[np.float32],
     conditions: dict[str, NDArray[np.float64]],
     where: str,
+    first_row: int,
     allow_empty_showers: bool,
 ) -> None:
+    def at(mask: NDArray[np.bool_]) -> int:
+        return first_row + _first(mask)
+
     for name, value in conditions.items():
         bad = ~np.isfinite(value)
         if bad.any():
-            raise DataError(f"{where}: {name} must be finite; row {_first(bad)} is {value[_first(bad)]}")
+            raise DataError(f"{where}: {name} must be finite; row {at(bad)} is {value[bad][0]}")
     energy = conditions["incident_energy"]
     if (energy <= 0).any():
-        row = _first(energy <= 0)
-        raise DataError(f"{where}: incident energies must be positive; row {row} is {energy[row]:g} MeV")
-    sums = cells.sum(axis=1, dtype=np.float64)
-    if not np.isfinite(sums).all():
-        row = _first(~np.isfinite(sums))
-        raise DataError(f"{where}: cell energies must be finite; row {row} holds NaN or infinity")
-    if cells.min() < 0:
-        row = _first((cells < 0).any(axis=1))
         raise DataError(
-            f"{where}: cell energies must not be negative; row {row} holds {cells[row].min():g} MeV "
-            "(subtract no pedestal, or clip before loading)"
+            f"{where}: incident energies must be positive; row {at(energy <= 0)} is "
+            f"{energy[energy <= 0][0]:g} MeV"
+        )
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        sums = cells.sum(axis=1, dtype=np.float64)
+    if not np.isfinite(sums).all():
+        raise DataError(
+            f"{where}: cell energies must be finite; row {at(~np.isfinite(sums))} holds "
+            "NaN or infinity"
+        )
+    if cells.min() < 0:
+        bad = np.asarray((cells < 0).any(axis=1))
+        raise DataError(
+            f"{where}: cell energies must not be negative; row {at(bad)} holds "
+            f"{cells[bad][0].min():g} MeV (subtract no pedestal, or clip before loading)"
         )
     if not allow_empty_showers and (sums == 0).any():
-        row = _first(sums == 0)
         raise DataError(
-            f"{where}: {int((sums == 0).sum())} showers have no energy at all (first: row {row}); "
-            "remove them, or load with allow_empty_showers=True"
+            f"{where}: {int((sums == 0).sum())} showers have no energy at all "
+            f"(first: row {at(sums == 0)}); remove them, or load with allow_empty_showers=True"
         )
