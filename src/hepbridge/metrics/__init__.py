@@ -1,1 +1,26 @@
-"""."""
+"""How far two samples of showers are apart, and how far two samples of the same truth would be."""
+
+from hepbridge.metrics.classifier import ClassifierSettings, classifier_test
+from hepbridge.metrics.compare import compare, distances
+from hepbridge.metrics.distance import wasserstein
+from hepbridge.metrics.evaluation import Evaluation, evaluate
+from hepbridge.metrics.fidelity import displacement, fidelity, rank_correlation
+from hepbridge.metrics.observables import OBSERVABLES, Observable, table_rows
+from hepbridge.metrics.paper import paper_rows
+
+__all__ = [
+    "OBSERVABLES",
+    "ClassifierSettings",
+    "Evaluation",
+    "Observable",
+    "classifier_test",
+    "compare",
+    "displacement",
+    "distances",
+    "evaluate",
+    "fidelity",
+    "paper_rows",
+    "rank_correlation",
+    "table_rows",
+    "wasserstein",
+]

@@ -1,0 +1,281 @@
+"""Judge candidates against full simulation: distances with floors, a verdict, classifier tests."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.core.progress import Bar, progress
+from hepbridge.core.rng import stream
+from hepbridge.core.units import GEV
+from hepbridge.data.showers import Showers
+from hepbridge.metrics.classifier import CLASSIFIERS, ClassifierSettings, classifier_test
+from hepbridge.metrics.distance import Floats, Pool, bootstrap_counts
+from hepbridge.metrics.floor import Floor, half_splits
+from hepbridge.metrics.observables import OBSERVABLES, Observable, table_rows
+from hepbridge.metrics.paper import NOTE, paper_rows
+from hepbridge.metrics.sets import SampleSet, check_names, make_sets
+from hepbridge.metrics.verdict import combine, excess, rows_above
+
+__all__ = ["Evaluation", "evaluate"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Evaluation:
+    """All numbers of one evaluation; `to_dict` is the content of ``metrics.json``.
+
+    Attributes:
+        sets: one record per fixed incident energy, or one mixed one: ``label``,
+            ``incident_energy_gev``, ``n``, ``floor_n``, ``floor_source``, ``rows``, ``verdict``,
+            ``ratio_geometric_mean``, ``classifier`` and, on request, ``paper``. In a row, ``emd``
+            and ``sigma`` are mean and scatter of the bootstraps; ``emd_sample`` is the EMD of the
+            samples as they are, from which ``ratio``, ``excess`` and ``above_q95`` come: a
+            bootstrap adds its own noise, which near the floor is as large as the distance.
+        verdict: per candidate, over all sets that have a floor.
+        starred: observables that enter a training loss: shown, but not in verdicts and means.
+    """
+
+    seed: int
+    samples: dict[str, dict[str, Any]]
+    sets: list[dict[str, Any]]
+    verdict: dict[str, dict[str, float]] | None = None
+    starred: list[str] = field(default_factory=list)
+    command: str = ""
+    created: str = ""
+    hepbridge: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Evaluation:
+        """The inverse of `to_dict`. Raises DataError for another format or missing entries."""
+        found = record.get("format_version")
+        if found != FORMAT_VERSION:
+            raise DataError(
+                f"metrics of format {found!r} cannot be read; this version reads {FORMAT_VERSION}"
+            )
+        names = {f.name for f in fields(cls)}
+        missing = [name for name in ("seed", "samples", "sets") if name not in record]
+        if missing:
+            raise DataError(f"not a record of an evaluation: {', '.join(missing)} missing")
+        return cls(**{name: value for name, value in record.items() if name in names})
+
+
+def evaluate(
+    ref: Showers,
+    candidates: Mapping[str, Showers],
+    ref2: Showers | None = None,
+    *,
+    seed: int = 0,
+    bootstraps: int = 100,
+    splits: int = 200,
+    classifier: Sequence[str] = ("trees",),
+    classifier_settings: ClassifierSettings | None = None,
+    starred: Sequence[str] = (),
+    paper: bool = False,
+    paths: Mapping[str, str] | None = None,
+    command: str = "",
+) -> Evaluation:
+    """Compare each candidate with ``ref``, and both with what two full simulations differ by.
+
+    Samples with at most 10 incident energies make one set per energy, others one mixed set whose
+    rows must share their incident energies (`hepbridge.metrics.sets`). Distances are EMDs
+    in the unit of the observable; ``candidates`` are bootstrapped ``bootstraps`` times against the
+    fixed ``ref``; at mixed energies rows are drawn in pairs, ref and candidate together, because
+    a candidate with another draw of incident energies would measure the spectrum. Weights of
+    showers are used throughout. ``classifier=()`` leaves the classifier test out.
+
+    Raises ConfigError for names that do not exist or are not allowed, DataError for samples that
+    cannot be compared.
+    """
+    check_names(candidates)
+    _check_known("classifier", classifier, CLASSIFIERS)
+    _check_known("observable", starred, OBSERVABLES)
+    if bootstraps < 2 or splits < 20:
+        raise ConfigError(
+            f"at least 2 bootstraps and 20 splits are needed, got {bootstraps} and {splits}"
+        )
+    settings = classifier_settings or ClassifierSettings()
+    sets = make_sets(ref, candidates, ref2, seed=seed)
+    records: list[dict[str, Any]] = []
+    judged: list[tuple[int, dict[str, Any]]] = []  # rows, and per candidate those above, by set
+    with progress("evaluate", sum(_steps(s, len(classifier)) for s in sets)) as bar:
+        for sample in sets:
+            rows, measured = _rows(sample, seed, bootstraps, splits, bar)
+            judge = [m for m in measured if m.floor is not None and m.name not in starred]
+            above = {c: _above(c, judge) for c in candidates} if judge else {}
+            if judge:
+                judged.append((len(judge), above))
+            energy = sample.incident_energy
+            record: dict[str, Any] = {
+                "label": sample.label,
+                "incident_energy_gev": None if energy is None else energy / GEV,
+                "n": sample.n,
+                "floor_n": None if sample.ref2 is None else sample.n,
+                "floor_source": sample.floor_source,
+                "rows": rows,
+                "verdict": {c: combine([found], len(judge)).to_dict() for c, found in above.items()}
+                or None,
+                "ratio_geometric_mean": {c: _mean_ratio(c, judge) for c in above} or None,
+                "classifier": _classifiers(sample, classifier, settings, seed, bar),
+            }
+            if paper and not sample.mixed:
+                found = paper_rows(sample.ref, sample.candidates, bootstraps=bootstraps, seed=seed)
+                record["paper"] = {"note": NOTE, "rows": found}
+            records.append(record)
+    of = sum(rows for rows, _ in judged)
+    overall = {
+        c: combine([above[c] for _, above in judged], of).to_dict() for c in candidates if of
+    }
+    given = {"ref": ref, **({} if ref2 is None else {"ref2": ref2}), **candidates}
+    return Evaluation(
+        seed=seed,
+        samples={name: _sample(s, (paths or {}).get(name)) for name, s in given.items()},
+        sets=records,
+        verdict=overall or None,
+        starred=list(starred),
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        hepbridge=_version(),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One row of one set: the floor and each candidate's distance."""
+
+    name: str
+    floor: Floor | None
+    distance: dict[str, float]
+
+
+def _rows(
+    sample: SampleSet, seed: int, bootstraps: int, splits: int, bar: Bar
+) -> tuple[list[dict[str, Any]], list[_Measured]]:
+    n = sample.n
+    drawn = bootstrap_counts(n, bootstraps, stream(seed, "bootstrap", sample.label))
+    halves = half_splits(n, splits, stream(seed, "splits", sample.label), mixed=sample.mixed)
+    rows, measured = [], []
+    for observable in table_rows(mixed=sample.mixed):
+        use = observable.rows(n, sample.ref.geometry, seed)
+        reference = observable.entries(sample.ref[use])
+        std = reference.std()
+        floor = None
+        if sample.ref2 is not None:
+            both = Pool(reference, observable.entries(sample.ref2[use]))
+            floor = Floor(both.splits(halves[:, np.concatenate([use, n + use])]))
+            bar.advance(2, observable.name)
+        found: dict[str, dict[str, Any]] = {}
+        for name, showers in sample.candidates.items():
+            pool = Pool(reference, observable.entries(showers[use]))
+            count = drawn[:, use]
+            resampled = pool.bootstrap(count, count if sample.mixed else None)
+            found[name] = _cell(pool.distance(), resampled, floor, std)
+            bar.advance(1, observable.name)
+        rows.append(_row(observable, std, floor, found))
+        measured.append(
+            _Measured(observable.name, floor, {c: v["emd_sample"] for c, v in found.items()})
+        )
+    return rows, measured
+
+
+def _row(
+    observable: Observable, std: float, floor: Floor | None, found: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "observable": observable.name,
+        "unit": observable.unit,
+        "std_ref": std,
+        "floor": None if floor is None else floor.to_dict(),
+        "candidates": found,
+    }
+
+
+def _cell(distance: float, resampled: Floats, floor: Floor | None, std: float) -> dict[str, Any]:
+    over = None if floor is None else excess(distance, resampled, floor, std)
+    return {
+        "emd": float(resampled.mean()),
+        "sigma": float(resampled.std(ddof=1)),
+        "emd_sample": distance,
+        "ratio": distance / floor.mean if floor is not None and floor.mean > 0 else None,
+        "excess": None if over is None else over.value,
+        "excess_upper95": None if over is None else over.upper95,
+        "above_q95": None if floor is None else bool(distance > floor.q95),
+    }
+
+
+def _above(candidate: str, rows: Sequence[_Measured]) -> tuple[int, Any]:
+    floors = [row.floor for row in rows if row.floor is not None]
+    return rows_above([row.distance[candidate] for row in rows], floors)
+
+
+def _mean_ratio(candidate: str, rows: Sequence[_Measured]) -> float | None:
+    """Geometric mean of the floor ratios; None if there is none."""
+    ratios = [r.distance[candidate] / r.floor.mean for r in rows if r.floor and r.floor.mean > 0]
+    if not ratios:
+        return None
+    return float(np.exp(np.log(ratios).mean())) if min(ratios) > 0 else 0.0
+
+
+def _classifiers(
+    sample: SampleSet, names: Sequence[str], settings: ClassifierSettings, seed: int, bar: Bar
+) -> dict[str, dict[str, Any]]:
+    out: dict[str, dict[str, Any]] = {c: {} for c in sample.candidates}
+    for name in names:
+        floor = None
+        if sample.ref2 is not None:
+            floor = classifier_test(sample.ref, sample.ref2, name, settings=settings, seed=seed)
+            bar.advance(20, f"classifier {name}")
+        for candidate, showers in sample.candidates.items():
+            found = classifier_test(sample.ref, showers, name, settings=settings, seed=seed)
+            for level, result in found.items():
+                result["floor_auc"] = None if floor is None else floor[level]["auc"]
+                result["floor_se"] = None if floor is None else floor[level]["se"]
+            out[candidate][name] = found
+            bar.advance(20, f"classifier {name}")
+    return out
+
+
+def _steps(sample: SampleSet, classifiers: int) -> int:
+    floor, candidates = int(sample.ref2 is not None), len(sample.candidates)
+    return 7 * (2 * floor + candidates) + 20 * classifiers * (floor + candidates)
+
+
+def _sample(showers: Showers, path: str | None) -> dict[str, Any]:
+    meta = {str(key): _plain(value) for key, value in showers.meta.items()}
+    uid = f"{int(showers.event_ids[0, 0]):016x}"
+    return {"path": path, "n": len(showers), "meta": meta, "uid": uid}
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: numbers, strings and lists stay, the rest becomes text."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
+
+
+def _check_known(kind: str, names: Sequence[str], known: Mapping[str, object]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise ConfigError(f"unknown {kind} {name!r}{hint} available: {', '.join(known)}")
+
+
+def _version() -> str:
+    try:
+        return version("hepbridge")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,187 @@
+"""Which rows are compared: one `SampleSet` per fixed incident energy, or one mixed set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.core.rng import stream
+from hepbridge.core.units import GEV
+from hepbridge.data.showers import Showers
+
+__all__ = [
+    "MAX_FIXED",
+    "MIN_SHOWERS",
+    "SampleSet",
+    "check_names",
+    "check_row_energies",
+    "check_samples",
+    "fixed_energies",
+    "make_sets",
+]
+
+MIN_SHOWERS = 50  # fewer say nothing about a distribution
+MAX_FIXED = 10  # more distinct incident energies than this are a spectrum
+_TOLERANCE = 1e-4  # relative difference at which incident energies count as equal
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Samples of equal size that are compared with each other.
+
+    ``incident_energy`` is in MeV, None at mixed energies; there, row i of every sample has the
+    same incident energy. ``floor_source`` is "ref2", "split" (``ref2`` is one half of what was
+    given as reference) or None (no floor).
+    """
+
+    label: str
+    incident_energy: float | None
+    ref: Showers
+    ref2: Showers | None
+    candidates: dict[str, Showers]
+    floor_source: str | None
+
+    @property
+    def n(self) -> int:
+        return len(self.ref)
+
+    @property
+    def mixed(self) -> bool:
+        return self.incident_energy is None
+
+
+def fixed_energies(showers: Showers) -> NDArray[np.float64] | None:
+    """The incident energies (MeV), if at most 10 with at least 50 showers each; else None."""
+    values, counts = np.unique(showers.incident_energy, return_counts=True)
+    if len(values) > MAX_FIXED or counts.min() < MIN_SHOWERS:
+        return None
+    return values
+
+
+def make_sets(
+    ref: Showers, candidates: Mapping[str, Showers], ref2: Showers | None, *, seed: int = 0
+) -> list[SampleSet]:
+    """Cut samples into sets of equal size n, the smallest sample's; longer samples lose their tail.
+
+    Without ``ref2`` a fixed-energy reference is split at random into two halves, and everything
+    is compared at the size of a half, because a floor only fits distances at its own n.
+
+    Raises DataError for too few showers, another geometry, or other incident energies than ``ref``.
+    """
+    others = dict(candidates) if ref2 is None else {**candidates, "ref2": ref2}
+    check_samples(ref, others)
+    energies = fixed_energies(ref)
+    if energies is None:
+        return [_mixed(ref, others)]
+    for name, sample in others.items():
+        strange = ~np.isclose(sample.incident_energy[:, None], energies, rtol=_TOLERANCE).any(
+            axis=1
+        )
+        if strange.any():
+            row = int(np.flatnonzero(strange)[0])
+            raise DataError(
+                f"{name!r} has {int(strange.sum())} showers at incident energies that the "
+                f"reference does not have (first: row {row} at "
+                f"{sample.incident_energy[row] / GEV:g} GeV); the reference has "
+                f"{', '.join(f'{e / GEV:g}' for e in energies)} GeV"
+            )
+    return [_fixed(float(e), ref, others, seed) for e in energies]
+
+
+def check_samples(ref: Showers, others: Mapping[str, Showers]) -> None:
+    """Raise DataError unless all samples share a geometry with axes x and y and can be weighted."""
+    missing = [axis for axis in ("x", "y") if axis not in ref.geometry.axes]
+    if missing:
+        raise DataError(
+            f"geometry {ref.geometry.name!r} has no axis {missing[0]!r}; profiles need x and y"
+        )
+    for name, sample in {"ref": ref, **others}.items():
+        if sample.geometry.digest() != ref.geometry.digest():
+            raise DataError(
+                f"{name!r} has geometry {sample.geometry.name!r} {sample.geometry.shape}, but the "
+                f"reference has {ref.geometry.name!r} {ref.geometry.shape}; compare like with like"
+            )
+        if sample.weights is not None and (sample.weights.min() < 0 or sample.weights.sum() <= 0):
+            raise DataError(
+                f"{name!r} has negative weights, or none above 0; metrics need weights ≥ 0"
+            )
+
+
+def check_names(names: Mapping[str, object]) -> None:
+    """Raise ConfigError unless the candidates' names can stand in tables and file names."""
+    if not names:
+        raise ConfigError(
+            "there is no candidate to evaluate; give at least one, as name -> showers"
+        )
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*", name):
+            raise ConfigError(
+                f"candidate name {name!r} is not allowed: start with a letter or digit, then "
+                "letters, digits, space, and . _ + -"
+            )
+        if name in ("ref", "ref2", "floor"):
+            raise ConfigError(f"candidate name {name!r} is reserved; choose another")
+
+
+def check_row_energies(ref: Showers, sample: Showers, name: str) -> None:
+    """Raise DataError unless row i of both has the same incident energy (1e-4 relative)."""
+    n = min(len(ref), len(sample))
+    mine, theirs = sample.incident_energy[:n], ref.incident_energy[:n]
+    wrong = ~np.isclose(mine, theirs, rtol=_TOLERANCE, atol=0.0)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"at mixed incident energies, row i of {name!r} must have the incident energy of row i "
+            f"of the reference; {int(wrong.sum())} of {n} rows differ (first: row {row}, "
+            f"{mine[row] / GEV:g} GeV against {theirs[row] / GEV:g} GeV)"
+        )
+
+
+def _fixed(energy: float, ref: Showers, others: Mapping[str, Showers], seed: int) -> SampleSet:
+    label = f"{energy / GEV:g} GeV"
+    ref = ref[ref.incident_energy == energy]
+    at = {
+        name: s[np.isclose(s.incident_energy, energy, rtol=_TOLERANCE, atol=0.0)]
+        for name, s in others.items()
+    }
+    source = "ref2"
+    if "ref2" not in at:
+        source = "split"
+        order = stream(seed, "reference halves", label).permutation(len(ref))
+        half = len(ref) // 2
+        at["ref2"] = ref[np.sort(order[half : 2 * half])]
+        ref = ref[np.sort(order[:half])]
+    return _cut(label, energy, ref, at, source)
+
+
+def _mixed(ref: Showers, others: Mapping[str, Showers]) -> SampleSet:
+    for name, sample in others.items():
+        check_row_energies(ref, sample, name)
+    return _cut("mixed", None, ref, others, "ref2" if "ref2" in others else None)
+
+
+def _cut(
+    label: str,
+    energy: float | None,
+    ref: Showers,
+    others: Mapping[str, Showers],
+    source: str | None,
+) -> SampleSet:
+    sizes = {"ref": len(ref), **{name: len(s) for name, s in others.items()}}
+    n = min(sizes.values())
+    if n < MIN_SHOWERS:
+        halved = (
+            "; a reference without a second sample is split in half" if source == "split" else ""
+        )
+        raise DataError(
+            f"{label}: too few showers: {', '.join(f'{k} {v}' for k, v in sizes.items())}; "
+            f"at least {MIN_SHOWERS} of each are needed{halved}"
+        )
+    cut = {name: s[:n] for name, s in others.items()}
+    ref2 = cut.pop("ref2", None)
+    return SampleSet(label, energy, ref[:n], ref2, cut, source)
