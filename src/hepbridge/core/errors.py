@@ -13,6 +13,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "OutputError",
+    "TrainingInterrupted",
 ]
 
 
@@ -60,3 +61,9 @@ class MissingExtraError(HepbridgeError, ImportError):
     @classmethod
     def of(cls, extra: str, library: str, purpose: str) -> MissingExtraError:
         return cls(f"{purpose} needs the optional library {library!r}: pip install 'hepbridge[{extra}]'")
+
+
+class TrainingInterrupted(HepbridgeError):
+    """A signal ended the training; its state is in the checkpoint if one was asked for."""
+
+    exit_code = 130

@@ -1,0 +1,102 @@
+"""Several processes that train one model together (``torchrun``), or one process alone.
+
+Gradients are averaged with one explicit all-reduce after the backward pass rather than by
+`DistributedDataParallel`, because a phase's loss may call any method of its module, not only
+``forward``. Every rank draws its own batches (the rank is part of the key of its random numbers),
+so the effective batch is the method's batch size times the number of processes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hepbridge.core.errors import ConfigError
+from hepbridge.training.devices import choose_device
+
+__all__ = ["Team"]
+
+
+class Team:
+    """The processes of this training, this one's ``rank`` among ``size``, and its ``device``."""
+
+    def __init__(self, rank: int, size: int, device: torch.device) -> None:
+        self.rank = rank
+        self.size = size
+        self.device = device
+
+    @classmethod
+    def gather(cls, device: str | torch.device) -> Team:
+        """The team that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK of torchrun).
+
+        gloo on CPU, nccl on GPUs, one GPU per process. The process group lives as long as the
+        process: torchrun's meeting point does not allow a second one.
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        chosen = choose_device(device)
+        if size == 1:
+            return cls(0, 1, chosen)
+        if chosen.type == "mps":
+            raise ConfigError("several processes cannot share an MPS device; choose --device cpu")
+        if chosen.type == "cuda":
+            chosen = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+            torch.cuda.set_device(chosen)
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            atexit.register(dist.destroy_process_group)
+        return cls(dist.get_rank(), dist.get_world_size(), chosen)
+
+    @property
+    def leads(self) -> bool:
+        """True for the one process that validates, logs and writes."""
+        return self.rank == 0
+
+    @torch.no_grad()
+    def share(self, module: torch.nn.Module) -> None:
+        """Give every process the leader's weights and buffers."""
+        if self.size > 1:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+    @torch.no_grad()
+    def average_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Replace every gradient by its mean over the processes (absent ones count as zero)."""
+        if self.size == 1:
+            return
+        for p in parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in gradients])
+        dist.all_reduce(flat)
+        flat /= self.size
+        pieces = torch.split(flat, [g.numel() for g in gradients])
+        torch._foreach_copy_(
+            gradients, [f.view_as(g) for f, g in zip(pieces, gradients, strict=True)]
+        )
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes of a tensor of numbers."""
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process."""
+        if self.size == 1:
+            return flag
+        return bool(self.mean(torch.tensor([float(flag)], device=self.device)).item() > 0)
+
+    def told(self, value: float) -> float:
+        """The leader's value, in every process."""
+        if self.size == 1:
+            return value
+        told = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(told, src=0)
+        return float(told.item())
