@@ -1,0 +1,90 @@
+"""The self-contained page of a report: one file, no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import platform
+import struct
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hepbridge.data.showers import Showers
+from hepbridge.report.figures import Plate
+from hepbridge.report.text import name_of, number, percent, plus_minus, times
+from hepbridge.report.words import GRADES, MARKS, grade, judge, losses
+
+__all__ = ["page"]
+
+_VERSIONS = ("numpy", "scipy", "scikit-learn", "matplotlib", "hist")
+
+
+def page(
+    record: Mapping[str, Any],
+    plates: Sequence[tuple[Plate, bytes | None]],
+    samples: Mapping[str, Showers],
+    *,
+    fast: str | None,
+    refined: str | None,
+) -> str:
+    """The page as text, from ``plates`` with their PNG bytes; ``samples`` give energy ranges."""
+    environment = Environment(
+        loader=PackageLoader("hepbridge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number, percent=percent, times=times, name_of=name_of, grade=grade, repr=repr
+    )
+    names = list(
+        dict.fromkeys(n for s in record["sets"] for row in s["rows"] for n in row["candidates"])
+    )
+    return environment.get_template("report.html.j2").render(
+        record=record,
+        names=names,
+        fast=fast,
+        refined=refined,
+        judgements=sorted(judge(record), key=lambda j: j.name != refined),
+        losses=losses(record, fast, refined),
+        grades=GRADES,
+        marks=MARKS,
+        plus_minus=plus_minus,
+        figures=[(plate, None if png is None else _image(png)) for plate, png in plates],
+        energies={name: _range(s) for name, s in samples.items()},
+        classifiers=_classifier_rows(record),
+        versions={
+            "hepbridge": record["hepbridge"],
+            "Python": platform.python_version(),
+            **{name: version(name) for name in _VERSIONS},
+        },
+    )
+
+
+def _image(png: bytes) -> dict[str, Any]:
+    """Data URI and half size: figures of 200 dpi are shown at 100, sharp on any screen."""
+    width, height = struct.unpack(">II", png[16:24])
+    return {
+        "uri": "data:image/png;base64," + base64.b64encode(png).decode("ascii"),
+        "width": width // 2,
+        "height": height // 2,
+    }
+
+
+def _range(showers: Showers) -> str:
+    low, high = showers.incident_energy.min() / 1000.0, showers.incident_energy.max() / 1000.0
+    return f"{low:.4g} GeV" if high - low < 1e-4 * high else f"{low:.4g} to {high:.4g} GeV"
+
+
+def _classifier_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per set, candidate, classifier and kind of input."""
+    return [
+        {"label": entry["label"], "candidate": name, "kind": kind, "level": level, **result}
+        for entry in record["sets"]
+        for name, kinds in entry["classifier"].items()
+        for kind, levels in kinds.items()
+        for level, result in levels.items()
+    ]

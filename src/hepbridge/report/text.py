@@ -1,0 +1,57 @@
+"""How numbers are written, the same in figures, tables and on the terminal."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["name_of", "number", "percent", "plus_minus", "times"]
+
+_NAMES = {
+    "e_sum": "energy sum",
+    "e_ratio": "energy sum / incident energy",
+    "e_max": "largest cell",
+    "n_hit": "cells above 1 MeV",
+    "e_spec": "cell spectrum",
+    "e_spec_log": "cell spectrum (log)",
+    "profile_x": "profile in x",
+    "profile_y": "profile in y",
+}
+
+
+def name_of(observable: str) -> str:
+    """The observable in words; a name without words of its own is shown as it is."""
+    return _NAMES.get(observable, observable.replace("_", " "))
+
+
+def plus_minus(value: float, sigma: float) -> str:
+    """``0.0213 ± 0.0004``: sigma with two digits if it begins with 1, otherwise with one."""
+    if not (math.isfinite(value) and math.isfinite(sigma)) or sigma <= 0:
+        return number(value)
+    power = math.floor(math.log10(sigma))
+    if round(sigma / 10.0**power, 6) < 1.95:
+        power -= 1
+    digits = max(0, -power)
+    return f"{value:.{digits}f} ± {sigma:.{digits}f}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent down to 1e-5."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude < -5 or magnitude > 5:
+        return f"{value:.2e}"
+    return f"{value:.{max(0, 2 - magnitude)}f}"
+
+
+def times(ratio: float | None) -> str:
+    """A floor ratio: ``1.2×``, ``17×``; a dash where there is no floor."""
+    if ratio is None:
+        return "–"
+    return f"{ratio:.1f}×" if ratio < 9.95 else f"{ratio:.0f}×"
+
+
+def percent(fraction: float) -> str:
+    """``0.03 %``: two significant digits below one per cent."""
+    value = 100.0 * fraction
+    return f"{value:.1f} %" if value >= 0.95 or value == 0 else f"{value:.2g} %"

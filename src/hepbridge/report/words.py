@@ -1,0 +1,173 @@
+"""What the numbers of an evaluation say, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hepbridge.report.style import roles
+from hepbridge.report.text import name_of, number, times
+
+__all__ = ["GRADES", "MARKS", "Judgement", "grade", "judge", "losses", "mean_ratios"]
+
+_LEVEL = 0.05  # p below which a candidate is called distinguishable
+_FAR = 3.0  # floor ratio from which a row counts as far away
+_SIGMAS = 3.0  # of an AUC above its floor
+
+Record = Mapping[str, Any]
+
+GRADES = {
+    "floor": "at the floor",
+    "above": "above the floor",
+    "far": "far above the floor",
+    "none": "no floor",
+}
+MARKS = {"floor": "✓", "above": "▲", "far": "▲▲", "none": ""}
+
+
+def grade(cell: Record) -> str:
+    """The key of `GRADES` of one candidate in one row."""
+    if cell["above_q95"] is None:
+        return "none"
+    if not cell["above_q95"]:
+        return "floor"
+    return "far" if cell["ratio"] is None or cell["ratio"] >= _FAR else "above"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One candidate: ``status`` is compatible, distinguishable or unknown; the rest is prose."""
+
+    name: str
+    status: str
+    summary: str
+    failures: list[str] = field(default_factory=list)
+
+
+def judge(record: Record) -> list[Judgement]:
+    """A verdict for every candidate, in the order of the tables."""
+    means = mean_ratios(record)
+    return [_judge(record, name, means.get(name)) for name in _candidates(record)]
+
+
+def _judge(record: Record, name: str, mean: float | None) -> Judgement:
+    verdict = (record.get("verdict") or {}).get(name)
+    told = _classifier(record, name)
+    if verdict is None:
+        summary = (
+            "no floor, so no verdict: only the distances are given. "
+            "A second full simulation gives one."
+        )
+        return Judgement(name, "unknown", " ".join(filter(None, [summary, told[1]])))
+    status = "compatible" if verdict["p"] >= _LEVEL and not told[0] else "distinguishable"
+    of_rows = (
+        f"{verdict['above']} of {verdict['of']} rows lie above the 95 % quantile of the floor "
+        f"(p = {number(verdict['p'])})"
+    )
+    if status == "compatible":
+        lead = f"compatible with full simulation at this sample size: {of_rows}"
+    elif verdict["p"] >= _LEVEL:
+        lead = (
+            f"at the floor in the one-dimensional rows, yet told apart by the classifier: {of_rows}"
+        )
+    else:
+        lead = f"distinguishable from full simulation: {of_rows}"
+    mean_words = "" if mean is None else f", at {times(mean)} the floor in the geometric mean"
+    summary = " ".join(filter(None, [f"{lead}{mean_words}.", told[1]]))
+    return Judgement(name, status, summary, _failures(record, name))
+
+
+def _failures(record: Record, name: str) -> list[str]:
+    """The rows above the floor, the worst first: ``cells above 1 MeV, 80 GeV: 41×``."""
+    found = [
+        (
+            cell["ratio"] or math.inf,
+            f"{name_of(row['observable'])}, {entry['label']}: {times(cell['ratio'])}",
+        )
+        for entry, row, cell in _cells(record, name)
+        if cell["above_q95"] and row["observable"] not in record["starred"]
+    ]
+    return [words for _, words in sorted(found, key=lambda f: -f[0])]
+
+
+def _classifier(record: Record, name: str) -> tuple[bool, str]:
+    """Whether a classifier tells the candidate from full simulation; the strongest in words."""
+    results = [
+        (r, f"{kind} on {level}-level inputs, {entry['label']}")
+        for entry in record["sets"]
+        for kind, levels in entry["classifier"].get(name, {}).items()
+        for level, r in levels.items()
+    ]
+    if not results:
+        return False, ""
+    worst, where = max(results, key=lambda result: result[0]["auc"])
+    words = f"Strongest classifier ({where}): AUC {worst['auc']:.3f} ± {worst['se']:.3f}"
+    if worst["floor_auc"] is None:
+        return False, words + "."
+    tells = any(
+        r["floor_auc"] is not None
+        and r["auc"] - r["floor_auc"] > _SIGMAS * math.hypot(r["se"], r["floor_se"])
+        for r, _ in results
+    )
+    return tells, f"{words}, floor {worst['floor_auc']:.3f} ± {worst['floor_se']:.3f}."
+
+
+def losses(record: Record, fast: str | None = None, refined: str | None = None) -> list[str]:
+    """Sentences for every candidate that the refined one does not beat; empty if it beats them all.
+
+    Compared by the geometric mean of the floor ratios; without a floor by the number of rows.
+    """
+    names = _candidates(record)
+    fast, refined = roles(names, fast, refined)
+    if refined is None:
+        return []
+    means = mean_ratios(record)
+    found = []
+    for other in (n for n in names if n != refined):
+        kind = "the fast simulation it starts from" if other == fast else "the baseline"
+        if refined in means and other in means:
+            if means[refined] >= means[other]:
+                found.append(
+                    f"{refined} LOSES to {kind} {other}: {times(means[refined])} the floor against "
+                    f"{times(means[other])} (geometric means over all rows)."
+                )
+            continue
+        rows = list(zip(_cells(record, refined), _cells(record, other), strict=True))
+        worse = sum(a[2]["emd"] >= b[2]["emd"] for a, b in rows)
+        if 2 * worse >= len(rows):
+            found.append(
+                f"{refined} LOSES to {kind} {other}: it is not closer to full simulation in "
+                f"{worse} of {len(rows)} rows."
+            )
+    return found
+
+
+def mean_ratios(record: Record) -> dict[str, float]:
+    """Geometric mean of the floor ratios over all rows of all sets that are not starred."""
+    means = {}
+    for name in _candidates(record):
+        ratios = [
+            cell["ratio"]
+            for _, row, cell in _cells(record, name)
+            if cell["ratio"] is not None and row["observable"] not in record["starred"]
+        ]
+        if ratios:
+            zero = min(ratios) <= 0
+            means[name] = 0.0 if zero else math.exp(sum(map(math.log, ratios)) / len(ratios))
+    return means
+
+
+def _candidates(record: Record) -> list[str]:
+    return list(
+        dict.fromkeys(n for s in record["sets"] for row in s["rows"] for n in row["candidates"])
+    )
+
+
+def _cells(record: Record, name: str) -> Iterator[tuple[Record, Record, Record]]:
+    """(set, row, cell) of a candidate."""
+    for entry in record["sets"]:
+        for row in entry["rows"]:
+            if name in row["candidates"]:
+                yield entry, row, row["candidates"][name]

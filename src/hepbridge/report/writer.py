@@ -1,0 +1,130 @@
+"""Writing a report: all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib
+
+from hepbridge.core.errors import OutputError
+from hepbridge.data.showers import Showers
+from hepbridge.report.console import as_record
+from hepbridge.report.figures import draw_all
+from hepbridge.report.html import page
+from hepbridge.report.samples import Samples, drawn_sets
+from hepbridge.report.style import RC, roles, styles
+
+__all__ = ["check_directory", "write"]
+
+_CONTENT = {"report.html", "metrics.json", "figures"}
+
+
+def write(
+    evaluation: Any,
+    ref: Showers,
+    candidates: Mapping[str, Showers],
+    ref2: Showers | None,
+    out_dir: str | Path,
+    *,
+    fast: str | None = None,
+    refined: str | None = None,
+    mixed: Samples | None = None,
+    bands: Mapping[str, Sequence[Showers]] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write ``report.html``, ``metrics.json`` and ``figures/`` (PNG and PDF) into ``out_dir``.
+
+    ``evaluation`` is what `hepbridge.metrics.evaluate` returned for the same showers, or the
+    content of its ``metrics.json``. ``fast`` and ``refined`` name the candidates drawn in red and
+    blue (default: see `hepbridge.report.style.roles`). ``mixed`` = (ref, candidates, ref2) adds a
+    mixed-energy sample to the figures of fixed energies. ``bands`` gives for a candidate the
+    showers of an ensemble of trainings, drawn as a shaded band.
+
+    Everything is made in a temporary folder beside ``out_dir``, which takes the name at the end.
+    Returns the path of the page. Raises OutputError as `check_directory` says, DataError if the
+    showers are not those of the evaluation, ConfigError for unknown names.
+    """
+    out_dir = check_directory(out_dir, overwrite=overwrite)
+    record = as_record(evaluation)
+    fast, refined = roles(candidates, fast, refined)
+    look = styles(candidates, fast, refined)
+    sets = drawn_sets(record, (ref, candidates, ref2), mixed, bands)
+    with _replacing(out_dir) as folder, matplotlib.rc_context(cast(Any, RC)):
+        (folder / "figures").mkdir()
+        plates = []
+        for plate in draw_all(sets, look, fast, refined):
+            png = None
+            if plate.figure is not None:
+                path = folder / "figures" / f"{plate.key}.png"
+                plate.figure.savefig(path)
+                # without dates, so that the same numbers give the same bytes
+                plate.figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+                png = path.read_bytes()
+            plates.append((plate, png))
+        samples = (
+            {"ref": ref, **candidates} if ref2 is None else {"ref": ref, "ref2": ref2, **candidates}
+        )
+        text = page(record, plates, samples, fast=fast, refined=refined)
+        (folder / "report.html").write_text(text, encoding="utf-8")
+        metrics = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
+    return out_dir / "report.html"
+
+
+def check_directory(path: str | Path, *, overwrite: bool = False) -> Path:
+    """The absolute path, if a report may be written there; call it before long work.
+
+    Raises OutputError if it is a file, if its parent does not exist, if it holds anything (unless
+    ``overwrite``), or if it holds something that is no report (always: a folder is never emptied of
+    files that hepbridge did not write).
+    """
+    path = Path(path).resolve()
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; give the name of a folder for the report")
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"cannot write {path}: the folder {path.parent} does not exist; make it first"
+        )
+    found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    foreign = sorted(found - _CONTENT)
+    if foreign:
+        raise OutputError(
+            f"{path} holds files that are no part of a report ({', '.join(foreign[:3])}); "
+            "choose another folder"
+        )
+    if found and not overwrite:
+        raise OutputError(
+            f"{path} holds a report already; choose another folder or pass --overwrite"
+        )
+    return path
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its name if the block ends without an error."""
+    token = secrets.token_hex(4)
+    temporary, old = (path.with_name(f".{path.name}.{token}.{kind}") for kind in ("part", "old"))
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write the report {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
