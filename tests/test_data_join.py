@@ -16,7 +16,9 @@ def test_rows_ids_and_shared_columns_are_kept_in_order() -> None:
     a.columns["run"], b.columns["run"], b.columns["only_b"] = np.zeros(5), np.ones(7), np.ones(7)
     both = join([a, b])
     assert len(both) == 12
-    assert np.array_equal(both.cells[5:], b.cells) and np.array_equal(both.event_ids[:5], a.event_ids)
+    assert np.array_equal(both.cells[5:], b.cells) and np.array_equal(
+        both.event_ids[:5], a.event_ids
+    )
     assert np.array_equal(both.columns["run"], np.repeat([0.0, 1.0], [5, 7]))
     assert "only_b" not in both.columns
     assert "source_file" not in both.meta or a.meta["source_file"] == b.meta["source_file"]

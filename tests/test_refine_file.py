@@ -32,7 +32,12 @@ def folder(tmp_path_factory) -> Path:
     """A tiny model and a file of 2,500 fast showers with a user's own column."""
     path = tmp_path_factory.mktemp("refine")
     fast, full = sample.load("train_fast"), sample.load("train_full")
-    tiny = ["training.steps=10", "model.options.width=16", "model.options.depth=1", "model.options.steps=1"]
+    tiny = [
+        "training.steps=10",
+        "model.options.width=16",
+        "model.options.depth=1",
+        "model.options.steps=1",
+    ]
     train(fast[:1000], full[:1000], overrides=tiny, output=path / "m.safetensors", device="cpu")
     some = fast[:2500]
     some.columns["run"] = np.arange(2500)
@@ -118,7 +123,9 @@ def test_a_complete_output_is_skipped_and_a_foreign_one_refused(folder: Path, tm
     assert out.stat().st_mtime_ns == before
     assert refine_file(model, fast, out, seed=1, overwrite=True)
     out.write_text("something else")
-    with pytest.raises(OutputError, match="that this command did not make; choose another name or pass --overwrite"):
+    with pytest.raises(
+        OutputError, match="that this command did not make; choose another name or pass --overwrite"
+    ):
         refine_file(model, fast, out)
     assert out.read_text() == "something else"
 
@@ -136,7 +143,9 @@ def test_full_disk_leaves_nothing(folder: Path, tmp_path, monkeypatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.np, "save", full)
-    with pytest.raises(OutputError, match=r"the disk is full while writing .*nothing was left behind"):
+    with pytest.raises(
+        OutputError, match=r"the disk is full while writing .*nothing was left behind"
+    ):
         refine_file(folder / "m.safetensors", folder / "fast.h5", tmp_path / "o.h5")
     assert not (tmp_path / "o.h5").exists()
 
@@ -186,7 +195,11 @@ def test_bad_model_files(folder: Path, tmp_path) -> None:
     save_file(tensors, bad)
     with pytest.raises(ModelFileError, match="not one that hepbridge wrote"):
         refine_file(bad, fast, out)
-    save_file(tensors, bad, {"hepbridge": meta["hepbridge"].replace('"format_version": 1', '"format_version": 99')})
+    save_file(
+        tensors,
+        bad,
+        {"hepbridge": meta["hepbridge"].replace('"format_version": 1', '"format_version": 99')},
+    )
     with pytest.raises(ModelFileError, match="format version 99; this hepbridge reads 1 to 1"):
         refine_file(bad, fast, out)
     save_file(tensors, bad, {"hepbridge": meta["hepbridge"].replace('"width": 16', '"width": 24')})

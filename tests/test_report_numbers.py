@@ -23,7 +23,7 @@ from hepbridge.report.histograms import (
     shower_distribution,
 )
 from hepbridge.report.style import roles, styles
-from hepbridge.report.text import number, percent, plus_minus, times
+from hepbridge.report.text import number, percent, plus_minus, shorthand, times
 from hepbridge.report.words import grade, judge, losses, mean_ratios
 
 SQUARE = Geometry("square", (2, 2), ("x", "y"), (1.0, 1.0))
@@ -295,14 +295,28 @@ def test_roles_and_colours() -> None:
     assert len({s.colour for s in look.values()}) == len({s.marker for s in look.values()}) == 3
 
 
-def test_terminal_table_and_markdown_show_the_same_cells() -> None:
+def test_terminal_table_and_markdown_show_the_cells() -> None:
     """Fails if a unit in brackets is taken for rich markup and vanishes."""
     out = io.StringIO()
     Console(file=out, width=200).print(table(record()))
     text, page = out.getvalue(), markdown(record())
-    for words in ("cells above 1 MeV [cells]", "0.10 ± 0.02", "2.000 ± 0.010 (20×) ▲▲", "(1.1×) ✓"):
+    for words in ("n_hit [cells]", "0.10(2)", "2.000(10) (20×) ▲▲", "(1.1×) ✓"):
         assert words in text
+    for words in ("cells above 1 MeV [cells]", "0.10 ± 0.02", "2.000 ± 0.010 (20×) ▲▲", "(1.1×) ✓"):
         assert words in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert len({line.count("|") for line in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "sigma", "text"),
+    [
+        (0.02134, 0.0004, "0.0213(4)"),
+        (10.47, 0.13, "10.47(13)"),
+        (3.21, 1.3, "3.2(1.3)"),
+        (2.0, 0.0, "2.00"),
+    ],
+)
+def test_shorthand_uncertainties(value: float, sigma: float, text: str) -> None:
+    assert shorthand(value, sigma) == text

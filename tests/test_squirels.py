@@ -17,7 +17,12 @@ from hepbridge.systems.inference import TILE, refine_cells
 from hepbridge.systems.model_file import Model
 from hepbridge.systems.train import split, train
 
-TINY = ["training.steps=20", "model.options.width=32", "model.options.depth=1", "model.options.steps=1"]
+TINY = [
+    "training.steps=20",
+    "model.options.width=32",
+    "model.options.depth=1",
+    "model.options.steps=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +105,17 @@ def test_permuted_rows_agree_closely(model: Model, fast: Showers) -> None:
 
 def test_seeds_and_events_have_their_own_noise(model: Model, fast: Showers) -> None:
     assert not np.array_equal(model.refine(fast, seed=0).cells, model.refine(fast, seed=1).cells)
-    twin = Showers.from_arrays(fast.cells, fast.incident_energy, event_ids=fast.event_ids + np.uint64(1))
+    twin = Showers.from_arrays(
+        fast.cells, fast.incident_energy, event_ids=fast.event_ids + np.uint64(1)
+    )
     assert not np.array_equal(model.refine(twin).cells, model.refine(fast).cells)
 
 
 def test_training_twice_gives_the_same_model(pairs, model: Model) -> None:
     again = train(*pairs, overrides=TINY, device="cpu")
-    for a, b in zip(model.members[0].state_dict().values(), again.members[0].state_dict().values(), strict=True):
+    for a, b in zip(
+        model.members[0].state_dict().values(), again.members[0].state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b)
 
 
@@ -145,7 +154,9 @@ def test_symmetry_is_used_only_if_the_data_confirm_it(pairs) -> None:
     assert train(fast, full, recipe="quantile", device="cpu").recipe.model["symmetry"] == "declared"
 
 
-def test_showers_outside_the_trained_range_are_flagged_or_refused(model: Model, fast: Showers, caplog) -> None:
+def test_showers_outside_the_trained_range_are_flagged_or_refused(
+    model: Model, fast: Showers, caplog
+) -> None:
     far = Showers.from_arrays(fast.cells * 4, fast.incident_energy * 4)
     with caplog.at_level(logging.WARNING):
         refined = model.refine(far)

@@ -11,7 +11,8 @@ from scipy.stats import kstest
 
 from hepbridge.core.errors import DataError
 from hepbridge.core.rng import stream
-from hepbridge.transforms import ConditionalQuantile, from_coordinates, to_coordinates
+from hepbridge.data import SQUIRELS
+from hepbridge.transforms import ConditionalQuantile, ShowerCoordinates
 
 
 def _sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +46,7 @@ def test_fresh_data_become_standard_normal_at_every_condition(variable, window) 
     inside = (c > window[0]) & (c < window[1])
     z = _forward(transform, x[inside], c[inside], 2)[:, variable]
     n = len(z)
-    fitted = 20_000 / 24  # the tables themselves rest on about this many showers
+    fitted = 20_000 / 48  # the tables themselves rest on about this many showers
     error = (1 / n + 1 / fitted) ** 0.5
     assert abs(z.mean()) < 5 * error
     assert abs(z.std() - 1) < 5 * error / 2**0.5
@@ -59,7 +60,7 @@ def test_the_exact_map_of_a_gaussian_is_found() -> None:
     truth = (x[:, 0] - 2 * c) / np.exp(0.3 * c)
     core = np.abs(truth) < 2
     found = _forward(transform, x, c, 4)[:, 0]
-    assert np.abs(found - truth)[core].mean() < 3 * (24 / 20_000) ** 0.5
+    assert np.abs(found - truth)[core].mean() < 3 * (48 / 20_000) ** 0.5
 
 
 def test_inverse_undoes_forward_and_keeps_the_atom() -> None:
@@ -114,17 +115,49 @@ def test_bad_samples_are_refused() -> None:
 
 @settings(derandomize=True, max_examples=30, deadline=None)
 @given(
-    st.integers(1, 40), st.integers(0, 2**31), st.floats(1e2, 1e6)
+    n=st.integers(1, 40),
+    seed=st.integers(0, 2**31),
+    energy=st.floats(1e2, 1e6),
+    rings=st.sampled_from([0 * SQUIRELS.rings(), SQUIRELS.rings()]),
 )
-def test_coordinates_round_trip(n: int, seed: int, energy: float) -> None:
-    """Cells come back within float32; empty cells stay exactly empty; sums are the coordinate's."""
+def test_coordinates_round_trip(n: int, seed: int, energy: float, rings: np.ndarray) -> None:
+    """Cells come back within float32, and empty cells stay exactly empty."""
     rng = stream(seed, "test")
     cells = rng.exponential(energy / 100, (n, 100)) * (rng.random((n, 100)) < 0.5)
-    cells[:, 0] += 1e-3 * energy
-    x = torch.from_numpy(cells).float()
-    e = torch.full((n,), energy, dtype=torch.float32)
-    y = to_coordinates(x, e)
-    assert y.shape == (n, 101)
-    back = from_coordinates(y, e)
+    cells[:, 44] += energy
+    x, e = torch.from_numpy(cells).float(), torch.full((n,), energy, dtype=torch.float32)
+    coordinates = ShowerCoordinates(rings.tolist())
+    y = coordinates(x, e)
+    assert y.shape == (n, coordinates.dim) == (n, 101 + rings.max())
+    back = coordinates.inverse(y, e)
     assert torch.equal(back == 0, x == 0)
-    assert torch.allclose(back, x, rtol=1e-4, atol=0)
+    assert torch.allclose(back, x, rtol=1e-3, atol=0)
+
+
+def test_coordinates_of_one_shower_by_hand() -> None:
+    """Four cells in two rings, incident energy 10: cells 1 2 3 0 with rings 0 0 1 1."""
+    coordinates = ShowerCoordinates([0, 0, 1, 1])
+    y = coordinates(torch.tensor([[1.0, 2.0, 3.0, 0.0]]), torch.tensor([10.0]))
+    assert torch.allclose(torch.exp(y), torch.tensor([[0.1, 0.2, 0.3, 0.0, 0.3, 0.6]]))
+
+
+def test_sum_and_rings_win_over_cells() -> None:
+    """Whatever the cells say, the sum and the outer rings come out as their coordinates."""
+    coordinates = ShowerCoordinates(SQUIRELS.rings().tolist())
+    rng = stream(11, "test")
+    y = torch.from_numpy(rng.normal(-4, 1, (500, coordinates.dim))).float()
+    y[:, -1] = torch.from_numpy(rng.normal(0, 0.01, 500)).float()
+    cells = coordinates.inverse(y, torch.full((500,), 50.0))
+    assert torch.allclose(cells.sum(1), 50 * torch.exp(y[:, -1]), rtol=1e-5)
+    outer = torch.exp(y[:, 100:-1])
+    believed = outer.sum(1) < 0.9 * torch.exp(y[:, -1])
+    ring = torch.stack([cells[:, SQUIRELS.rings() == k].sum(1) for k in (1, 2, 3, 4)], dim=1)
+    assert torch.allclose(ring[believed], 50 * outer[believed], rtol=1e-4)
+    assert (cells >= 0).all()
+
+
+def test_a_ring_without_hits_holds_nothing() -> None:
+    coordinates = ShowerCoordinates([0, 1, 1])
+    y = torch.log(torch.tensor([[0.5, 0.0, 0.0, 0.1, 0.9]]))
+    cells = coordinates.inverse(y, torch.tensor([10.0]))
+    assert torch.allclose(cells, torch.tensor([[9.0, 0.0, 0.0]]))

@@ -7,19 +7,19 @@ A transport that is added to the registry is tested without touching this file.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from oracles import gaussian_sb_cross_covariance, monge_matrix
 from scipy.stats import spearmanr
 
 from hepbridge.core.protocols import Pairs, Transport
 from hepbridge.core.rng import stream
 from hepbridge.training import TrainingSettings, fit
 from hepbridge.transports import TRANSPORTS
+from oracles import gaussian_sb_cross_covariance, monge_matrix
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def problem(n: int, seed: int) -> Pairs:
     return Pairs(x0, x1, {"c": cond}, order="c")
 
 
-@lru_cache(maxsize=None)
+@cache
 def trained(name: str) -> Any:
     torch.manual_seed(0)
     transport = TRANSPORTS[name](2, {"c": 1}, **SMALL.get(name, {}))
@@ -68,7 +68,9 @@ def trained(name: str) -> Any:
 
 def moved(name: str, pairs: Pairs, seed: int = 0) -> torch.Tensor:
     transport = trained(name)
-    noise = torch.from_numpy(stream(seed, "noise").standard_normal((len(pairs), transport.noise_dim)))
+    noise = torch.from_numpy(
+        stream(seed, "noise").standard_normal((len(pairs), transport.noise_dim))
+    )
     with torch.no_grad():
         return transport.apply(pairs.source, pairs.conditions, noise.float())
 
@@ -95,7 +97,9 @@ def test_saved_and_rebuilt_gives_the_same_bits(name: str) -> None:
     rebuilt.load_state_dict(trained(name).state_dict())
     noise = torch.from_numpy(stream(0, "noise").standard_normal((64, rebuilt.noise_dim))).float()
     with torch.no_grad():
-        assert torch.equal(rebuilt.eval().apply(pairs.source, pairs.conditions, noise), moved(name, pairs))
+        assert torch.equal(
+            rebuilt.eval().apply(pairs.source, pairs.conditions, noise), moved(name, pairs)
+        )
 
 
 @pytest.mark.parametrize("name", list(TRANSPORTS))
@@ -125,7 +129,9 @@ def test_claim_marginals(name: str, at: float) -> None:
     pairs.conditions["c"][:] = at
     y = moved(name, pairs).numpy().astype(float)
     truth, variance = shift(np.array([at]))[0], np.diag(S1)
-    slack = 2 * TRANSPORTS[name](2, {"c": 1}, **SMALL.get(name, {})).gammas[-1] if name == "dsb" else 0
+    slack = (
+        2 * TRANSPORTS[name](2, {"c": 1}, **SMALL.get(name, {})).gammas[-1] if name == "dsb" else 0
+    )
     assert np.all(np.abs(y.mean(0) - truth) < (5 / len(y) ** 0.5 + MODEL_ERROR) * variance**0.5)
     error = (5 * (2 / len(y)) ** 0.5 + 2 * MODEL_ERROR) * variance + slack
     assert np.all(np.abs(y.var(0) - variance) < error)

@@ -5,7 +5,6 @@
 
 SOURCE is the folder with squirels_{full,full2,gflash}_*.h5.
 """
-# ruff: noqa: T201
 
 from __future__ import annotations
 

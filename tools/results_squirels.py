@@ -19,9 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "2")
-
 import numpy as np
 import torch
 
@@ -30,23 +27,30 @@ from hepbridge.core.files import file_digest, write_text
 from hepbridge.data.join import join
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.classifier import ClassifierSettings
-from hepbridge.metrics.compare import distances
 from hepbridge.metrics.fidelity import fidelity
 from hepbridge.report import markdown
 from hepbridge.systems.inference import refine_cells
 from hepbridge.systems.model_file import Model
-from hepbridge.systems.train import split, train
+from hepbridge.systems.train import train
 
 DOCS = Path(__file__).parents[1] / "docs" / "results"
 FIXED = ("e20", "e50", "e80")
-RECIPES = {"quantile": "quantile", "squirels-paper": "squirels-paper-reduced", "squirels": "squirels"}
+RECIPES = {
+    "quantile": "quantile",
+    "squirels-paper": "squirels-paper-reduced",
+    "squirels": "squirels",
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--showers", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("results-work"))
-    parser.add_argument("--set", action="append", default=[], help="override of the squirels recipe")
+    parser.add_argument(
+        "--set", action="append", default=[], help="override of the squirels recipe"
+    )
     parser.add_argument("--docs", type=Path, default=DOCS)
     args = parser.parse_args()
     args.work.mkdir(exist_ok=True)
@@ -70,7 +74,10 @@ def main() -> None:
     for label, parts in (("fixed", FIXED), ("mixed", ("test",))):
         ref, ref2 = (join([load(args.showers, k, p) for p in parts]) for k in ("full", "full2"))
         gflash = join([load(args.showers, "gflash", p)[: len(ref) // len(parts)] for p in parts])
-        candidates = {"gflash": gflash, **{name: model.refine(gflash) for name, model in models.items()}}
+        candidates = {
+            "gflash": gflash,
+            **{name: model.refine(gflash) for name, model in models.items()},
+        }
         evaluation = hb.evaluate(
             ref,
             candidates,
@@ -105,7 +112,8 @@ def load(folder: Path, kind: str, part: str) -> Showers:
 
 def timings(models: dict[str, Model], fast: Showers, repeats: int = 10) -> dict[str, Any]:
     """ms/shower on one core, end to end in memory, competitors in turn; median of the repeats."""
-    os.sched_setaffinity(0, {0}) if hasattr(os, "sched_setaffinity") else None
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {0})
     torch.set_num_threads(1)
     out: dict[str, Any] = {}
     for batch in (10_000, 100, 1):
@@ -134,77 +142,117 @@ def convergence(log: Path) -> list[dict[str, Any]]:
 
 def page(
     models: dict[str, Model],
-    found: dict[str, Any],
-    speed: dict[str, Any],
+    found: dict[str, tuple[Any, dict[str, dict[str, float]]]],
+    speed: dict[str, dict[str, float]],
     curve: list[dict[str, Any]],
     fast: Showers,
     full: Showers,
 ) -> str:
-    n = found["fixed"][0].sets[0]["n"]
-    lines = [
+    """The results page."""
+    evaluations = [(label, evaluation) for label, (evaluation, _) in found.items()]
+    sizes = {label: evaluation.sets[0]["n"] for label, evaluation in evaluations}
+    parts = [
         "# SQuIRELS on real Geant4 showers",
-        "",
-        "Made by `make results SHOWERS=…` (`tools/results_squirels.py`); history in `squirels.jsonl`.",
-        "",
-        f"Electrons on the axis of a 10×10 PbWO4 calorimeter. Full: {full.meta.get('simulation', '?')}; "
-        f"cross sections: {full.meta.get('cross_sections', '?')}. Fast: {fast.meta.get('simulation', '?')}. "
-        f"Training: {models['squirels'].provenance['training_pairs']} pairs, 10–100 GeV uniform. "
-        f"n = {n} showers per fixed energy, {found['mixed'][0].sets[0]['n']} at mixed energies; floors from "
-        "an independent second full simulation of the same size.",
-        "",
-        "`squirels-paper` is trained on **a reduced budget** (recipe `squirels-paper-reduced`, not the "
-        "paper's 528,000 updates); the comparison with it holds at about equal compute only.",
-        "",
+        "Made by `make results` (`tools/results_squirels.py`); every run adds a line to "
+        "`squirels.jsonl`.",
+        "Electrons of 10 to 100 GeV on the axis of 10×10 crystals of PbWO4. "
+        f"Full simulation: {full.meta.get('simulation')}; cross sections: "
+        f"{full.meta.get('cross_sections')}. Fast simulation: {fast.meta.get('simulation')}. "
+        f"Training pairs: {models['squirels'].provenance['training_pairs']}. "
+        f"n = {sizes['fixed']} showers at each fixed energy and {sizes['mixed']} at mixed ones; "
+        "floors from an independent second full simulation of the same size.",
+        "`squirels-paper` is the method of the paper, faults repaired, on **a reduced budget** (the "
+        "paper has 528,000 updates): comparisons with it hold at about this compute only.",
         "## Distances",
-        "",
-        "EMD ± bootstrap uncertainty (floor ratio).",
-        "",
+        "Earth mover's distance to full simulation ± bootstrap uncertainty (floor ratio).",
+        *(markdown(evaluation).rstrip() for _, evaluation in evaluations),
+        "## Verdict",
+        table(
+            ["sample", "candidate", "rows above the floor's 95 % quantile", "p",
+             "geometric-mean floor ratio", "largest excess, upper 95 % (σ)"],
+            [verdict(label, name, e) for label, e in evaluations for name in e.verdict],
+        ),
+        "## Classifier test",
+        "AUC of gradient-boosted trees, 5 seeds, 5-fold; floor: full simulation against the second one.",
+        table(
+            ["sample", "input", "floor", "gflash", *models],
+            [
+                [record["label"], level, *aucs(record, level, ["gflash", *models])]
+                for _, evaluation in evaluations
+                for record in evaluation.sets
+                for level in ("low", "high")
+            ],
+        ),
+        "## One to one",
+        "Displacement per cell in standard deviations (`metrics.fidelity`), and the same if outputs "
+        "are exchanged between events of equal energy; Spearman correlation of e_sum at fixed energy.",
+        table(
+            ["sample", "refiner", "displacement", "exchanged", "rank correlation of e_sum"],
+            [
+                [label, name, *(f"{m[key]:.3f}" for key in
+                 ("displacement", "displacement_shuffled", "rank_correlation"))]
+                for label, (_, moved) in found.items()
+                for name, m in moved.items()
+            ],
+        ),
+        "## Cost",
+        "ms/shower on one pinned core, from MeV to MeV in memory, competitors in turn; median of 10 "
+        "(`squirels-paper` at 10,000: of 3).",
+        table(
+            ["refiner", "network evaluations", "training (s)", "at 10,000", "at 100", "at 1",
+             "speed-up on squirels-paper at 10,000"],
+            [
+                [name, str(m.members[0].nfe), f"{m.provenance['training_seconds']:.0f}",
+                 *(f"{speed[batch][name]:.3g}" for batch in ("10000", "100", "1")),
+                 f"{speed['10000']['squirels-paper'] / speed['10000'][name]:.0f}"]
+                for name, m in models.items()
+            ],
+        ),
+        "## Held out in training",
+        "Geometric mean of EMD / standard deviation, and AUC of small trees, on the pairs of `train` "
+        "that were held out.",
+        table(
+            ["refiner", "distance", "AUC"],
+            [["gflash", *held(models["squirels"], "fast")]]
+            + [[name, *held(model, "refined")] for name, model in models.items()],
+        ),
+        "## Convergence of squirels-paper at this budget",
+        "Held-out distance at the end of every half-bridge.",
+        table(
+            ["phase", "steps", "loss", "distance"],
+            [[r["phase"], str(r["step"]), f"{r['loss']:.5g}", f"{r['validation']:.4f}"] for r in curve],
+        ),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def verdict(label: str, name: str, evaluation: Any) -> list[str]:
+    found = evaluation.verdict[name]
+    rows = [
+        (row["candidates"][name], f"{row['observable']}, {record['label']}")
+        for record in evaluation.sets
+        for row in record["rows"]
     ]
-    for label in ("fixed", "mixed"):
-        evaluation, _ = found[label]
-        lines += [markdown(evaluation), ""]
-    lines += ["## Verdict", "", "| sample | candidate | rows above the floor's 95 % quantile | p | geometric-mean floor ratio | worst excess (upper 95 %) |", "|---|---|---:|---:|---:|---:|"]
-    for label in ("fixed", "mixed"):
-        evaluation, _ = found[label]
-        for name, verdict in evaluation.verdict.items():
-            rows = [(r["candidates"][name], r["observable"], s["label"]) for s in evaluation.sets for r in s["rows"]]
-            ratio = float(np.exp(np.mean([np.log(max(r[0]["ratio"], 1e-9)) for r in rows])))
-            worst = max(rows, key=lambda r: r[0]["excess_upper95"])
-            lines.append(
-                f"| {label} | {name} | {verdict['above']} of {verdict['of']} | {verdict['p']:.3g} | {ratio:.2f} "
-                f"| {worst[0]['excess_upper95']:.3f} ({worst[1]}, {worst[2]}) |"
-            )
-    lines += ["", "## Classifier test", "", "AUC of gradient-boosted trees (floor: full against full2).", "", "| sample | input | floor | " + " | ".join(["gflash", *models]) + " |", "|---|---|---:|" + "---:|" * (len(models) + 1)]
-    for label in ("fixed", "mixed"):
-        for record in found[label][0].sets:
-            for level in ("low", "high"):
-                tests = {c: record["classifier"][c]["trees"][level] for c in ["gflash", *models]}
-                first = next(iter(tests.values()))
-                cells = " | ".join(f"{t['auc']:.3f} ± {t['se']:.3f}" for t in tests.values())
-                lines.append(f"| {record['label']} | {level} | {first['floor_auc']:.3f} ± {first['floor_se']:.3f} | {cells} |")
-    lines += ["", "## One to one", "", "| sample | refiner | displacement | of shuffled pairs | rank correlation of e_sum |", "|---|---|---:|---:|---:|"]
-    for label in ("fixed", "mixed"):
-        for name, moved in found[label][1].items():
-            lines.append(f"| {label} | {name} | {moved['displacement']:.3f} | {moved['displacement_shuffled']:.3f} | {moved['rank_correlation']:.3f} |")
-    lines += ["", "## Cost", "", "One pinned core, end to end from MeV to MeV, in memory, in turn; median of 10 (squirels-paper at 10,000: of 3).", "", "| refiner | network evaluations | training (s) | ms/shower at 10,000 | at 100 | at 1 | speed-up on squirels-paper at 10,000 |", "|---|---:|---:|---:|---:|---:|---:|"]
-    for name, model in models.items():
-        ms = [speed[b][name] for b in ("10000", "100", "1")]
-        gain = speed["10000"]["squirels-paper"] / ms[0]
-        lines.append(
-            f"| {name} | {model.members[0].nfe} | {model.provenance['training_seconds']:.0f} | "
-            + " | ".join(f"{v:.3g}" for v in ms)
-            + f" | {gain:.0f} |"
-        )
-    lines += ["", "## Held-out figures at the end of the trainings", "", "Distance: geometric mean of EMD / standard deviation, on the pairs held out of `train`.", "", "| refiner | distance | AUC | of the fast showers |", "|---|---:|---:|---:|"]
-    for name, model in models.items():
-        m = model.metrics
-        lines.append(f"| {name} | {m['distance']['refined']:.4f} | {m['auc']['refined']:.3f} | {m['distance']['fast']:.4f}, {m['auc']['fast']:.3f} |")
-    validated = [r for r in curve if "validation" in r]
-    lines += ["", "## Convergence of squirels-paper at this budget", "", "Held-out distance after each half-bridge.", "", "| phase | steps | loss | held-out distance |", "|---|---:|---:|---:|"]
-    for record in validated or curve:
-        held = f"{record['validation']:.4f}" if "validation" in record else ""
-        lines.append(f"| {record['phase']} | {record['step']} | {record['loss']:.5g} | {held} |")
-    return "\n".join(lines) + "\n"
+    ratio = np.exp(np.mean([np.log(max(cell["ratio"], 1e-9)) for cell, _ in rows]))
+    worst, where = max(rows, key=lambda row: row[0]["excess_upper95"])
+    above, p = f"{found['above']} of {found['of']}", f"{found['p']:.3g}"
+    return [label, name, above, p, f"{ratio:.2f}", f"{worst['excess_upper95']:.3f} ({where})"]
+
+
+def aucs(record: dict[str, Any], level: str, names: list[str]) -> list[str]:
+    tests = [record["classifier"][name]["trees"][level] for name in names]
+    floor = f"{tests[0]['floor_auc']:.3f} ± {tests[0]['floor_se']:.3f}"
+    return [floor, *(f"{test['auc']:.3f} ± {test['se']:.3f}" for test in tests)]
+
+
+def held(model: Model, candidate: str) -> list[str]:
+    metrics = model.metrics
+    return [f"{metrics['distance'][candidate]:.4f}", f"{metrics['auc'][candidate]:.3f}"]
 
 
 if __name__ == "__main__":

@@ -1,3 +1,68 @@
-"""hepbridge: learned maps between distributions of particle-physics data."""
+"""hepbridge: learned maps between distributions of particle-physics data.
+
+>>> import hepbridge as hb
+>>> fast, full = hb.load("fast.h5"), hb.load("full.h5")  # doctest: +SKIP
+>>> model = hb.train(fast, full)  # doctest: +SKIP
+>>> refined = model.refine(fast)  # doctest: +SKIP
+>>> evaluation = hb.evaluate(full, {"refined": refined})  # doctest: +SKIP
+
+Names are imported when they are first used: ``import hepbridge`` alone does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hepbridge.core.errors import HepbridgeError
+    from hepbridge.data.geometry import Geometry
+    from hepbridge.data.io import load, save
+    from hepbridge.data.showers import Showers
+    from hepbridge.deploy.refine import refine_file
+    from hepbridge.metrics import evaluate
+    from hepbridge.report import write as write_report
+    from hepbridge.systems.model_file import load as load_model
+    from hepbridge.systems.train import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Geometry",
+    "HepbridgeError",
+    "Showers",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_model",
+    "refine_file",
+    "save",
+    "train",
+    "write_report",
+]
+
+_HOMES = {
+    "Geometry": "hepbridge.data.geometry:Geometry",
+    "HepbridgeError": "hepbridge.core.errors:HepbridgeError",
+    "Showers": "hepbridge.data.showers:Showers",
+    "evaluate": "hepbridge.metrics:evaluate",
+    "load": "hepbridge.data.io:load",
+    "load_model": "hepbridge.systems.model_file:load",
+    "refine_file": "hepbridge.deploy.refine:refine_file",
+    "save": "hepbridge.data.io:save",
+    "train": "hepbridge.systems.train:train",
+    "write_report": "hepbridge.report:write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hepbridge' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -60,7 +60,9 @@ class MissingExtraError(HepbridgeError, ImportError):
 
     @classmethod
     def of(cls, extra: str, library: str, purpose: str) -> MissingExtraError:
-        return cls(f"{purpose} needs the optional library {library!r}: pip install 'hepbridge[{extra}]'")
+        return cls(
+            f"{purpose} needs the optional library {library!r}: pip install 'hepbridge[{extra}]'"
+        )
 
 
 class TrainingInterrupted(HepbridgeError):

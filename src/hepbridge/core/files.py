@@ -26,9 +26,13 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already; choose another name or pass --overwrite")
     if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first")
+        raise OutputError(
+            f"cannot write {path}: the folder {path.parent} does not exist; make it first"
+        )
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write {path}: no permission to write in the folder {path.parent}")
+        raise OutputError(
+            f"cannot write {path}: no permission to write in the folder {path.parent}"
+        )
     return path
 
 
@@ -45,6 +49,7 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
+        temporary.chmod(0o666 & ~_umask())  # some writers make private files
         if overwrite:
             os.replace(temporary, path)
         else:
@@ -60,6 +65,13 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The permissions that this process withholds; the system can only tell by setting them."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _rename_new(temporary: Path, path: Path) -> None:

@@ -61,7 +61,11 @@ def chunks(n: int, size: int) -> list[Chunk]:
 
 
 def work_to_do(
-    output: Path, request: Request, manifest: Callable[[Path], dict[str, Any] | None], *, overwrite: bool
+    output: Path,
+    request: Request,
+    manifest: Callable[[Path], dict[str, Any] | None],
+    *,
+    overwrite: bool,
 ) -> bool:
     """False if ``output`` holds the answer to this very request already.
 
@@ -77,7 +81,9 @@ def work_to_do(
         log.info("%s is complete already (same request); nothing to do", output)
         return False
     what = "of another request" if found else "that this command did not make"
-    raise OutputError(f"{output} exists already and is a file {what}; choose another name or pass --overwrite")
+    raise OutputError(
+        f"{output} exists already and is a file {what}; choose another name or pass --overwrite"
+    )
 
 
 @contextmanager

@@ -50,5 +50,7 @@ class Registry:
     def register(self, name: str, target: str) -> None:
         """Add a method from outside the package (a plugin): ``target`` is ``"module:attribute"``."""
         if name in self._entries:
-            raise ConfigError(f"{self.kind} {name!r} is registered already as {self._entries[name]}")
+            raise ConfigError(
+                f"{self.kind} {name!r} is registered already as {self._entries[name]}"
+            )
         self._entries[name] = target

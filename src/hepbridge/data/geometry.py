@@ -71,6 +71,17 @@ class Geometry:
         turns = [np.rot90(index, k, axes=(-2, -1)) for k in range(4)]
         return np.stack([t.reshape(-1) for t in turns + [np.flip(t, -1) for t in turns]])
 
+    def rings(self) -> NDArray[np.int64]:
+        """For every cell the number of its ring in the last two axes, 0 in the middle."""
+        if len(self.shape) < 2:
+            return np.zeros(self.n_cells, dtype=np.int64)
+        away = [
+            np.abs(np.arange(n) - (n - 1) / 2) - (0.5 if n % 2 == 0 else 0.0)
+            for n in self.shape[-2:]
+        ]
+        ring = np.maximum.outer(*away).astype(np.int64)
+        return np.broadcast_to(ring, self.shape).reshape(-1)
+
     def orbits(self) -> NDArray[np.int64]:
         """For every cell the number (0, 1, …) of its class of symmetry-equivalent cells."""
         smallest = self.permutations().min(axis=0)

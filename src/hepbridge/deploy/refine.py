@@ -23,7 +23,7 @@ __all__ = ["refine_file"]
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64 * TILE  # rows of one piece of work
+CHUNK = 256 * TILE  # rows of one piece of work
 
 
 def refine_file(
@@ -54,14 +54,16 @@ def refine_file(
         raise ConfigError(f"the output {output} is the input; choose another name")
     header = model_file.read_header(model_path)  # refuses a bad model before the data are hashed
     geometry = Geometry.from_dict(header["geometry"])
-    request = Request({
-        "command": "refine",
-        "model": file_digest(model_path),
-        "input": file_digest(fast),
-        "seed": seed,
-        "member": member,
-        "hepbridge": __version__,
-    })
+    request = Request(
+        {
+            "command": "refine",
+            "model": file_digest(model_path),
+            "input": file_digest(fast),
+            "seed": seed,
+            "member": member,
+            "hepbridge": __version__,
+        }
+    )
     if not work_to_do(output, request, io.read_manifest, overwrite=overwrite):
         return False
     check_output(output, overwrite=overwrite)
@@ -87,7 +89,9 @@ def refine_file(
             for chunk, part in zip(todo, parts, strict=True):
                 showers = reader.read(chunk.start, chunk.stop)
                 refined = showers.with_cells(np.load(part, allow_pickle=False), **made)
-                refined.columns["outside_domain"] = outside_domain(work.model(), showers, warn=False)
+                refined.columns["outside_domain"] = outside_domain(
+                    work.model(), showers, warn=False
+                )
                 writer.append(refined)
     return True
 

@@ -16,10 +16,14 @@ __all__ = ["load", "names"]
 def names() -> list[str]:
     """The recipes that ship with the package."""
     folder = resources.files(__name__)
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
 
 
-def load(recipe: str, config: Path | None = None, overrides: list[str] | None = None) -> dict[str, Any]:
+def load(
+    recipe: str, config: Path | None = None, overrides: list[str] | None = None
+) -> dict[str, Any]:
     """The recipe of a name, changed by a YAML file and then by ``key.sub=value`` overrides.
 
     Values of overrides are YAML (``training.steps=500``, ``model.transport=null``). Mappings are
@@ -48,7 +52,9 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ConfigError(f"{where} must be a mapping of keys to values, got {type(found).__name__}")
+        raise ConfigError(
+            f"{where} must be a mapping of keys to values, got {type(found).__name__}"
+        )
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from hepbridge.report.text import name_of, plus_minus, times
+from hepbridge.report.text import name_of, plus_minus, shorthand, times
 from hepbridge.report.words import MARKS, grade
 
 __all__ = ["as_record", "markdown", "table"]
@@ -23,7 +24,10 @@ def as_record(evaluation: Any) -> dict[str, Any]:
 
 
 def table(evaluation: Any) -> Table:
-    """Floor and EMD ± sigma (floor ratio) of every candidate, one block per set."""
+    """Floor and EMD(uncertainty) with floor ratio of every candidate, one block per set.
+
+    Narrow enough for three candidates on a terminal of 80 columns, hence the plain names.
+    """
     record = as_record(evaluation)
     names = _names(record)
     out = Table(
@@ -31,22 +35,23 @@ def table(evaluation: Any) -> Table:
         caption=_caption(record),
         title_justify="left",
         caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    out.add_column("")
-    out.add_column("observable")
+    out.add_column("observable", no_wrap=True)
     out.add_column("floor", justify="right")
     for name in names:
         out.add_column(name, justify="right")
     for entry in record["sets"]:
+        out.add_row(Text(entry["label"], style="bold"))
         for i, row in enumerate(entry["rows"]):
             cells = [
                 Text(words, style=_COLOURS[kind])
-                for words, kind in (_cell(row["candidates"].get(n)) for n in names)
+                for words, kind in (_cell(row["candidates"].get(n), shorthand) for n in names)
             ]
             out.add_row(
-                entry["label"] if i == 0 else "",
-                Text(_title(record, row)),
-                _floor(row),
+                Text(_title(record, row, row["observable"]).replace("cell widths", "cells")),
+                _floor(row, shorthand),
                 *cells,
                 end_section=i + 1 == len(entry["rows"]),
             )
@@ -63,8 +68,9 @@ def markdown(evaluation: Any) -> str:
     ]
     for entry in record["sets"]:
         for row in entry["rows"]:
-            cells = [_cell(row["candidates"].get(name))[0] for name in names]
-            columns = [entry["label"], _title(record, row).replace("*", "\\*"), _floor(row), *cells]
+            cells = [_cell(row["candidates"].get(name), plus_minus)[0] for name in names]
+            title = _title(record, row, name_of(row["observable"])).replace("*", "\\*")
+            columns = [entry["label"], title, _floor(row, plus_minus), *cells]
             lines.append("| " + " | ".join(columns) + " |")
     return "\n".join([*lines, "", _caption(record).replace("*", "\\*")]) + "\n"
 
@@ -75,23 +81,21 @@ def _names(record: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _title(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def _title(record: Mapping[str, Any], row: Mapping[str, Any], name: str) -> str:
     unit = f" [{row['unit']}]" if row["unit"] else ""
-    return (
-        f"{name_of(row['observable'])}{unit}{'*' if row['observable'] in record['starred'] else ''}"
-    )
+    return f"{name}{unit}{'*' if row['observable'] in record['starred'] else ''}"
 
 
-def _floor(row: Mapping[str, Any]) -> str:
-    return plus_minus(row["floor"]["mean"], row["floor"]["std"]) if row["floor"] else "–"
+def _floor(row: Mapping[str, Any], write: Callable[[float, float], str]) -> str:
+    return write(row["floor"]["mean"], row["floor"]["std"]) if row["floor"] else "–"
 
 
-def _cell(cell: Mapping[str, Any] | None) -> tuple[str, str]:
+def _cell(cell: Mapping[str, Any] | None, write: Callable[[float, float], str]) -> tuple[str, str]:
     if cell is None:
         return "–", "none"
     kind = grade(cell)
     ratio = "" if cell["ratio"] is None else f" ({times(cell['ratio'])})"
-    return f"{plus_minus(cell['emd'], cell['sigma'])}{ratio} {MARKS[kind]}".rstrip(), kind
+    return f"{write(cell['emd'], cell['sigma'])}{ratio} {MARKS[kind]}".rstrip(), kind
 
 
 def _caption(record: Mapping[str, Any]) -> str:

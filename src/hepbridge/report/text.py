@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["name_of", "number", "percent", "plus_minus", "times"]
+__all__ = ["name_of", "number", "percent", "plus_minus", "shorthand", "times"]
 
 _NAMES = {
     "e_sum": "energy sum",
@@ -27,11 +27,25 @@ def plus_minus(value: float, sigma: float) -> str:
     """``0.0213 ± 0.0004``: sigma with two digits if it begins with 1, otherwise with one."""
     if not (math.isfinite(value) and math.isfinite(sigma)) or sigma <= 0:
         return number(value)
+    digits = _digits(sigma)
+    return f"{value:.{digits}f} ± {sigma:.{digits}f}"
+
+
+def shorthand(value: float, sigma: float) -> str:
+    """``0.0213(4)``: the uncertainty of the last digits in brackets, as in the paper's tables."""
+    if not (math.isfinite(value) and math.isfinite(sigma)) or sigma <= 0:
+        return number(value)
+    digits = _digits(sigma)
+    last = f"{sigma:.{digits}f}"
+    return f"{value:.{digits}f}({last if float(last) >= 1 else last.replace('.', '').lstrip('0')})"
+
+
+def _digits(sigma: float) -> int:
+    """Decimals at which an uncertainty is rounded."""
     power = math.floor(math.log10(sigma))
     if round(sigma / 10.0**power, 6) < 1.95:
         power -= 1
-    digits = max(0, -power)
-    return f"{value:.{digits}f} ± {sigma:.{digits}f}"
+    return max(0, -power)
 
 
 def number(value: float) -> str:

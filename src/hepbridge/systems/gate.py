@@ -49,9 +49,13 @@ def gate(model: Model, fast: Showers, full: Showers, seed: int) -> dict[str, Any
         if name == "refined":
             continue
         if distance["refined"] > distance[name] and _clearly(full, candidates, name, seed):
-            lost.append(f"{_NAMES[name]} in distance ({distance['refined']:.4f} against {distance[name]:.4f})")
+            lost.append(
+                f"{_NAMES[name]} in distance ({distance['refined']:.4f} against {distance[name]:.4f})"
+            )
         if auc["refined"] - auc[name] > 2 * (error["refined"] ** 2 + error[name] ** 2) ** 0.5:
-            lost.append(f"{_NAMES[name]} in classifier AUC ({auc['refined']:.3f} against {auc[name]:.3f})")
+            lost.append(
+                f"{_NAMES[name]} in classifier AUC ({auc['refined']:.3f} against {auc[name]:.3f})"
+            )
     if lost:
         log.warning(
             "THE REFINER LOSES on held-out showers to %s. Train longer or on more showers, or use the baseline.",
@@ -75,7 +79,7 @@ def without_network(model: Model) -> Model | None:
     first = model.members[0]
     if getattr(first, "transport", None) is None:
         return None
-    stripped = copy.deepcopy(first)
+    stripped: Any = copy.deepcopy(first)
     stripped.transport = None
     return Model([stripped], model.recipe, model.geometry, model.domain)
 
@@ -85,6 +89,8 @@ def _clearly(full: Showers, candidates: dict[str, Showers], name: str, seed: int
     excess = []
     for k in range(_RESAMPLES):
         rows = stream(seed, "gate", k).integers(0, len(full), len(full))
-        refined, other = (compare(full[rows], candidates[c][rows], seed=k) for c in ("refined", name))
+        refined, other = (
+            compare(full[rows], candidates[c][rows], seed=k) for c in ("refined", name)
+        )
         excess.append(refined - other)
     return float(np.mean(excess)) > 2 * float(np.std(excess))

@@ -20,7 +20,7 @@ __all__ = ["TILE", "check_domain", "outside_domain", "refine", "refine_cells"]
 
 log = logging.getLogger(__name__)
 
-TILE = 1024  # rows that are always computed together; the last tile of a sample is padded
+TILE = 256  # rows that are always computed together; the last tile of a sample is padded
 _MARGIN = 0.01  # a random training sample never quite reaches the ends of its range
 
 
@@ -43,7 +43,7 @@ def refine(
     Args:
         seed: of the noise, which is keyed by event id.
         member: which member of an ensemble.
-        batch: rows per pass, rounded up to whole tiles of 1024.
+        batch: rows per pass, rounded up to whole tiles of 256.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         strict: refuse showers outside the trained range instead.
 
@@ -85,7 +85,9 @@ def refine_cells(
     from hepbridge.training.devices import choose_device
 
     if not 0 <= member < len(model.members):
-        raise ConfigError(f"the model has {len(model.members)} member(s); there is no member {member}")
+        raise ConfigError(
+            f"the model has {len(model.members)} member(s); there is no member {member}"
+        )
     where = choose_device(device)
     refiner = model.members[member].to(where).eval()
     out = np.empty_like(cells)

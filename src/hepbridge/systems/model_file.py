@@ -140,13 +140,13 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header  # type: ignore[no-any-return]
 
 
-def load(path: str | Path) -> Model:
-    """A model from its file. Runs no code from the file.
+def load(name: str | Path) -> Model:
+    """A model from its file, or a shipped one by its name (`locate`). Runs no code from the file.
 
     Raises:
         ModelFileError: the file is missing, corrupted, foreign, or of an unknown version.
     """
-    path = Path(path)
+    path = locate(str(name))
     header = read_header(path)
     try:
         recipe = Recipe.model_validate(header["recipe"])
@@ -167,7 +167,9 @@ def load(path: str | Path) -> Model:
         try:
             member.load_state_dict(own)
         except RuntimeError as error:
-            raise ModelFileError(f"{path}: the weights do not fit the recipe in the file: {error}") from error
+            raise ModelFileError(
+                f"{path}: the weights do not fit the recipe in the file: {error}"
+            ) from error
         if not all(torch.isfinite(p).all() for p in member.parameters()):
             raise ModelFileError(f"{path}: the weights hold NaN or infinity; train the model again")
         member.eval().requires_grad_(False)
@@ -175,7 +177,10 @@ def load(path: str | Path) -> Model:
 
 
 def locate(name: str) -> Path:
-    """The file of a model: a path if it holds a slash or ends in .safetensors, else a shipped name."""
+    """The file of a model: a path if it holds a slash or ends in .safetensors, else a shipped name.
+
+    Raises ModelFileError if no model of that name is shipped.
+    """
     if "/" in name or "\\" in name or name.endswith(".safetensors"):
         return Path(name)
     shipped = Path(__file__).parents[1] / "models"
@@ -188,5 +193,3 @@ def locate(name: str) -> Path:
             "a file needs a '/' or the ending .safetensors"
         )
     return path
-
-

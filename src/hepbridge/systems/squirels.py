@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from hepbridge.core.errors import ConfigError
@@ -15,7 +16,7 @@ from hepbridge.core.rng import event_normal
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.refiner import Refiner, SystemConfig
-from hepbridge.transforms.shower_coordinates import from_coordinates, log_energy, to_coordinates
+from hepbridge.transforms.shower_coordinates import ShowerCoordinates, log_energy
 from hepbridge.transports import TRANSPORTS
 from hepbridge.transports.quantile import Quantile
 
@@ -31,22 +32,25 @@ class SquirelsConfig(SystemConfig):
         transport: a registered transport that works between the two halves of the quantile
             transport, or null for the quantile transport alone (no network).
         options: its constructor arguments.
+        rings: which sums of cells become coordinates of their own: the energy outside the central
+            ring (``core``), or that of every ring but the central one.
         symmetry: use the symmetry that the geometry declares; ``auto`` verifies it on the data.
         knots, nodes, degree: of the quantile tables.
     """
 
     transport: str | None = "flow_matching"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     symmetry: Literal["auto", "declared", "none"] = "auto"
+    rings: Literal["none", "core", "all"] = "all"
     knots: int = 91
-    nodes: int = 25
+    nodes: int = 49
     degree: int = 4
 
 
 class Squirels(Refiner):
     r"""Fast showers to full-simulation showers at equal incident energy.
 
-    1. coordinates: :math:`\ln(E_i/E)` of the cells and of their sum (`to_coordinates`);
+    1. coordinates: :math:`\ln(E_i/E)` of the cells, the rings and the sum (`ShowerCoordinates`);
     2. to normal space by the conditional quantile transform of the *fast* side, zeros spread;
     3. a transport in that space, in which the energy sum is carried unchanged: since the quantile
        map of a single variable is its optimal transport, the energy sum is exact and the shape is
@@ -64,21 +68,26 @@ class Squirels(Refiner):
         super().__init__(config, geometry)
         if config.symmetry == "auto":
             raise ConfigError("symmetry 'auto' must be resolved on data first (declared or none)")
-        n = geometry.n_cells
+        rings = geometry.rings()
+        rings = {"none": 0 * rings, "core": np.minimum(rings, 1), "all": rings}[config.rings]
+        self.coordinates = ShowerCoordinates(rings.tolist())
+        n = self.coordinates.dim
         self.symmetric = config.symmetry == "declared"
-        cells = geometry.orbits().tolist() if self.symmetric else list(range(n))
+        cells = geometry.orbits() if self.symmetric else np.arange(geometry.n_cells)
+        sums = cells.max() + 1 + np.arange(n - len(cells))
         self.quantile = Quantile(
-            n + 1,
+            n,
             {_CONDITION: 1},
-            groups=[*cells, max(cells) + 1],
+            groups=[*cells.tolist(), *sums.tolist()],
             knots=config.knots,
             nodes=config.nodes,
             degree=config.degree,
         )
-        self.transport: nn.Module | None = None
+        # Any: a torch module that is also a Transport, whose `apply` is not that of torch
+        self.transport: Any = None
         if config.transport is not None:
-            self.transport = _build_transport(config, n + 1)
-        self.noise_dim = n + 1 + (self.transport.noise_dim if self.transport else 0)
+            self.transport = _build_transport(config, n)
+        self.noise_dim = n + (self.transport.noise_dim if self.transport is not None else 0)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(0.0, dtype=torch.float64))
@@ -107,37 +116,45 @@ class Squirels(Refiner):
         self.mean.fill_(float(log_e.mean()))
         self.std.fill_(max(float(log_e.std()), 1e-3))
         pairs = Pairs(
-            self._coordinates(fast), self._coordinates(full), self._conditions(fast), order=_CONDITION
+            self._coordinates(fast),
+            self._coordinates(full),
+            self._conditions(fast),
+            order=_CONDITION,
         )
         list(self.quantile.phases(pairs, seed))
 
     def phases(self, fast: Showers, full: Showers, seed: int) -> Iterator[Phase]:
         if self.transport is None:
             return
-        n = self.geometry.n_cells
+        n = self.coordinates.dim
         conditions = self._conditions(fast)
         symmetries = None
         if self.symmetric:
             moves = torch.from_numpy(self.geometry.permutations())
-            symmetries = torch.cat([moves, torch.full((len(moves), 1), n)], dim=1)
+            sums = torch.arange(moves.shape[1], n).expand(len(moves), -1)
+            symmetries = torch.cat([moves, sums], dim=1)
         c = conditions[_CONDITION].reshape(-1)
-        source = self.quantile.source(self._coordinates(fast), c, _dequantise(fast, seed, "fast", n))
-        target = self.quantile.target(self._coordinates(full), c, _dequantise(full, seed, "full", n))
+        source = self.quantile.source(
+            self._coordinates(fast), c, _dequantise(fast, seed, "fast", n)
+        )
+        target = self.quantile.target(
+            self._coordinates(full), c, _dequantise(full, seed, "full", n)
+        )
         pairs = Pairs(source, target, conditions, order=_CONDITION, symmetries=symmetries)
-        yield from self.transport.phases(pairs, seed)  # type: ignore[operator]
+        yield from self.transport.phases(pairs, seed)
 
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:
         energy = conditions[_CONDITION].to(cells.dtype)
-        n = self.geometry.n_cells + 1
+        n = self.coordinates.dim
         c = {_CONDITION: log_energy(energy.double(), self.mean, self.std)}
-        z = self.quantile.to_normal(to_coordinates(cells, energy), c, noise[:, :n])
+        z = self.quantile.to_normal(self.coordinates(cells, energy), c, noise[:, :n])
         if self.transport is not None:
-            z = self.transport.apply(z, c, noise[:, n:])  # type: ignore[operator]
-        return from_coordinates(self.quantile.from_normal(z, c), energy)
+            z = self.transport.apply(z, c, noise[:, n:])
+        return self.coordinates.inverse(self.quantile.from_normal(z, c), energy)
 
     def _coordinates(self, showers: Showers) -> Tensor:
         energy = torch.from_numpy(showers.incident_energy.astype(np.float32))
-        return to_coordinates(torch.from_numpy(showers.cells), energy)
+        return self.coordinates.cpu()(torch.from_numpy(showers.cells), energy)
 
     def _conditions(self, showers: Showers) -> dict[str, Tensor]:
         energy = torch.from_numpy(showers.incident_energy)
@@ -157,5 +174,5 @@ def _build_transport(config: SquirelsConfig, dim: int) -> nn.Module:
 
 
 def _dequantise(showers: Showers, seed: int, side: str, n: int) -> Tensor:
-    noise = event_normal(seed, f"dequantise-{side}", showers.event_ids, n + 1)
+    noise = event_normal(seed, f"dequantise-{side}", showers.event_ids, n)
     return torch.from_numpy(noise.astype(np.float32))

@@ -74,14 +74,16 @@ def train(
     system = SYSTEMS[chosen.system]
     resolved = system.resolve(chosen.system_config(), fast, full)
     chosen = chosen.model_copy(update={"model": resolved.model_dump(mode="json")})
-    request = Request({
-        "command": "train",
-        "recipe": chosen.model_dump(mode="json"),
-        "fast": _digest(fast),
-        "full": _digest(full),
-        "seed": seed,
-        "hepbridge": __version__,
-    })
+    request = Request(
+        {
+            "command": "train",
+            "recipe": chosen.model_dump(mode="json"),
+            "fast": _digest(fast),
+            "full": _digest(full),
+            "seed": seed,
+            "hepbridge": __version__,
+        }
+    )
     if output is not None:
         output = Path(output)
         if output.exists() and not overwrite and _is_answer(output, request):
@@ -185,8 +187,8 @@ def _beside(output: Path | None, ending: str) -> Any:
 
 def _digest(showers: Showers) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(np.ascontiguousarray(showers.incident_energy))
-    digest.update(np.ascontiguousarray(showers.cells))
+    digest.update(showers.incident_energy.tobytes())
+    digest.update(showers.cells.tobytes())
     return digest.hexdigest()
 
 

@@ -14,6 +14,8 @@ __all__ = ["ConditionalQuantile"]
 
 _Z_MAX = 4.5  # knots span +-_Z_MAX standard deviations
 _U_MIN = 1e-6  # probabilities are kept this far from 0 and 1
+_LEAST = 400  # rows in a window
+_REACH = 0.05  # half its width, in the unit of the condition, unless the rows ask for more
 
 
 class ConditionalQuantile(nn.Module):
@@ -44,7 +46,7 @@ class ConditionalQuantile(nn.Module):
     """
 
     def __init__(
-        self, groups: list[int], *, knots: int = 91, nodes: int = 25, degree: int = 4
+        self, groups: list[int], *, knots: int = 91, nodes: int = 49, degree: int = 4
     ) -> None:
         super().__init__()
         self.knots, self.nodes, self.degree = knots, nodes, degree
@@ -74,7 +76,7 @@ class ConditionalQuantile(nn.Module):
 
         The finite values are centred and scaled by their median and interquartile range, smooth
         polynomials of the condition; the quantiles of what is left are taken around each node, in
-        a window that holds at least 1/24 of the rows and 800. So the trend with the condition
+        a window that holds at least 1/48 of the rows and 400. So the trend with the condition
         cannot widen a distribution, and the shape has enough statistics. A sample at one fixed
         condition gives constant tables.
 
@@ -171,12 +173,12 @@ def _pad_groups(groups: list[int]) -> tuple[Tensor, Tensor]:
 
 
 def _windows(c: NDArray[np.float64], grid: NDArray[np.float64]) -> list[NDArray[np.int64]]:
-    """For every node the rows within 0.1, or the nearest 1/24 (at least 800) if that is more."""
-    least = min(len(c), max(800, len(c) // 24))
+    """For every node the rows within `_REACH`, or the nearest 1/48 (at least `_LEAST`) if more."""
+    least = min(len(c), max(_LEAST, len(c) // 48))
     out = []
     for at in grid:
         distance = np.abs(c - at)
-        reach = max(0.1, float(np.partition(distance, least - 1)[least - 1]))
+        reach = max(_REACH, float(np.partition(distance, least - 1)[least - 1]))
         out.append(np.flatnonzero(distance <= reach))
     return out
 
@@ -200,7 +202,9 @@ class _Trend:
         # a bin average is compared with the average of the polynomial over the bin
         self.at_bins = np.stack([self.at_rows[rows].mean(axis=0) for rows in self.bins])
 
-    def _fit(self, per_bin: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _fit(
+        self, per_bin: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         root = np.sqrt(weight)
         out, *_ = np.linalg.lstsq(self.at_bins * root[:, None], per_bin * root, rcond=None)
         return np.asarray(out)

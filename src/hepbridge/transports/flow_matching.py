@@ -108,10 +108,14 @@ class FlowMatching(nn.Module):
                 if pairs.symmetries is not None:
                     x0 = symmetrise(x0, pairs.symmetries, rng)
                     x1 = symmetrise(x1, pairs.symmetries, rng)
-                x1 = torch.cat([
-                    b[assign(a, b, scale)]
-                    for a, b in zip(x0.split(rows.shape[1]), x1.split(rows.shape[1]), strict=True)
-                ])
+                x1 = torch.cat(
+                    [
+                        b[assign(a, b, scale)]
+                        for a, b in zip(
+                            x0.split(rows.shape[1]), x1.split(rows.shape[1]), strict=True
+                        )
+                    ]
+                )
             t = torch.from_numpy(rng.random((len(x0), 1), dtype=np.float32))
             out = {"x0": x0, "x1": x1, "t": t, "c": self._context(pairs.rows(flat).conditions, x1)}
             if self.sigma:
@@ -126,9 +130,7 @@ class FlowMatching(nn.Module):
                 x = x + self.sigma * data["epsilon"]
             return (module(x, data["t"], data["c"]) - (x1 - x0)).square().mean()
 
-        yield Phase(
-            "flow", self.network, batch, loss, self.train_steps, self.learning_rate
-        )
+        yield Phase("flow", self.network, batch, loss, self.train_steps, self.learning_rate)
 
     def _order(self, pairs: Pairs, seed: int) -> np.ndarray:
         """Rows sorted along the ordering condition; in random order if there is none."""
@@ -143,7 +145,7 @@ class FlowMatching(nn.Module):
 
     # -- application --------------------------------------------------------------------------
 
-    def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
         """The end (N, dim) of the flow from ``x`` (N, dim); uses no noise."""
         return self._integrate(x, conditions, forward=True)
 

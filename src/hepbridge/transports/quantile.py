@@ -42,12 +42,14 @@ class Quantile(nn.Module):
         *,
         groups: list[int] | None = None,
         knots: int = 91,
-        nodes: int = 25,
+        nodes: int = 49,
         degree: int = 4,
     ) -> None:
         super().__init__()
         if len(condition_dims) > 1 or any(k != 1 for k in condition_dims.values()):
-            raise ConfigError(f"the quantile transport takes one scalar condition, got {condition_dims}")
+            raise ConfigError(
+                f"the quantile transport takes one scalar condition, got {condition_dims}"
+            )
         self.condition = next(iter(condition_dims), None)
         self.noise_dim = dim
         groups = list(range(dim)) if groups is None else groups
@@ -63,7 +65,7 @@ class Quantile(nn.Module):
 
     def to_normal(self, x: Tensor, conditions: Conditions, noise: Tensor) -> Tensor:
         """Source coordinates (N, d) to standard normal ones."""
-        return self.source(x, self._scalar(conditions, x), noise)  # type: ignore[no-any-return]
+        return self.source(x, self._scalar(conditions, x), noise)
 
     def from_normal(self, z: Tensor, conditions: Conditions) -> Tensor:
         """Standard normal coordinates (N, d) to target ones."""

@@ -1,0 +1,59 @@
+# Everything happens in .venv, which the first target that needs it makes.
+#   make demo    install, train on the bundled sample, refine, write demo-output/report.html
+#   make test    ruff, mypy and the whole test suite (what .ci/run calls)
+
+PYTHON ?= python3
+# The large samples of `make results`.
+SHOWERS ?= $(or $(HEPBRIDGE_SHOWERS),../shared/showers)
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+REQUIREMENTS := pyproject.toml constraints.txt
+
+# Two test workers share two cores: more threads per worker only fight each other.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: help demo test lint docs results clean
+
+help:
+	@echo "make demo     train on the bundled sample and write demo-output/report.html"
+	@echo "make test     lint, types and the whole test suite"
+	@echo "make lint     ruff and mypy only"
+	@echo "make docs     build docs/_build/html"
+	@echo "make results  train on the large samples and rewrite docs/results"
+	@echo "make clean    remove caches and build outputs (not .venv)"
+
+demo: $(RUNTIME)
+	$(BIN)/hepbridge demo -o demo-output --overwrite
+
+test: lint
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not gpu"
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(DEV)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+results: $(RUNTIME)
+	$(BIN)/python tools/results_squirels.py --showers $(SHOWERS)
+
+clean:
+	rm -rf build dist demo-output docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "hepbridge needs Python 3.11 or newer, but '$(PYTHON)' was not found; name one with: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hepbridge needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1); name a newer one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(REQUIREMENTS) | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(REQUIREMENTS) | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@ $(RUNTIME)

@@ -1,0 +1,62 @@
+"""The application: global options, and the list of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hepbridge.cli import cite, demo, evaluate, info, refine, train
+from hepbridge.cli.group import Group
+from hepbridge.cli.session import Session
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="hepbridge",
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog="--quiet, --json and --debug may also stand after the command.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from hepbridge import __version__
+
+        typer.echo(f"hepbridge {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Only the result and errors: no progress, no notes."),
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="The result as one JSON object on standard output.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="More log output; on a bug, write the details to a file."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Learned maps between distributions of particle-physics data.
+
+    Refine fast calorimeter showers to full simulation: train, refine, evaluate.
+    """
+    ctx.obj = Session(quiet=quiet, json=json, debug=debug)
+    ctx.obj.configure()
+
+
+for command in (info.info, train.train, refine.refine, evaluate.evaluate, demo.demo, cite.cite):
+    app.command()(command)

@@ -1,0 +1,32 @@
+"""``hepbridge cite``: what to put in the bibliography."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["cite"]
+
+
+def cite(
+    ctx: typer.Context,
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[METHOD|MODEL]", help="A method, a recipe, or a model file."),
+    ] = None,
+) -> None:
+    """Print BibTeX for hepbridge and for the papers behind a method or a model."""
+    from hepbridge.core import citations
+
+    if what is None:
+        keys = citations.everything()
+    elif what.endswith(".safetensors") or "/" in what:
+        from hepbridge.systems.model_file import load
+
+        about = load(what).describe()
+        keys = citations.of_model(about["system"], about["transport"])
+    else:
+        keys = citations.of_methods([what])
+    entries = {key: citations.BIBTEX[key] for key in keys}
+    ctx.obj.result({"bibtex": entries}, "\n\n".join(entries.values()))

@@ -1,0 +1,158 @@
+"""What a file is: a record for ``--json``, and the same in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hepbridge.cli.samples import is_model
+from hepbridge.core.units import GEV
+
+__all__ = ["describe", "words"]
+
+_CHUNK = 20_000
+_FEW = 10  # up to so many distinct incident energies are listed one by one
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A record of what the shower file or the model ``name`` is."""
+    if is_model(name):
+        from hepbridge.systems.model_file import load, locate
+
+        return {"name": name, **load(locate(name)).describe()}
+    return _showers(Path(name))
+
+
+def _showers(path: Path) -> dict[str, Any]:
+    """Statistics of a shower file, read in pieces so that its size does not matter."""
+    import numpy as np
+
+    from hepbridge.data import io
+
+    ratio, filled, empty, largest = 0.0, 0, 0, 0.0
+    uids: set[int] = set()
+    with io.open_reader(path, geometry=None, allow_empty_showers=True) as reader:
+        energy = reader.incident_energy / GEV
+        for part in reader.blocks(_CHUNK):
+            ratio += float((part.e_sum / part.incident_energy).sum())
+            filled += int(np.count_nonzero(part.cells))
+            empty += int((part.e_sum == 0).sum())
+            largest = max(largest, float(part.cells.max()) / GEV)
+            uids.update(int(uid) for uid in np.unique(part.event_ids[:, 0]))
+        n, geometry, provenance, manifest = (
+            len(reader),
+            reader.geometry,
+            reader.meta,
+            reader.manifest,
+        )
+    distinct = np.unique(energy)
+    return {
+        "kind": "showers",
+        "name": str(path),
+        "showers": n,
+        "incident_energy_gev": {
+            "min": float(distinct[0]),
+            "max": float(distinct[-1]),
+            "values": [float(v) for v in distinct] if len(distinct) <= _FEW else None,
+        },
+        "conditions": [*part.conditions],
+        "geometry": geometry.to_dict(),
+        "cells": {
+            "filled_fraction": filled / (n * geometry.n_cells),
+            "largest_gev": largest,
+            "mean_e_sum_over_incident": ratio / n,
+        },
+        "event_uids": sorted(f"{uid:016x}" for uid in uids),
+        "empty_showers": empty,
+        "provenance": dict(provenance),
+        "made_by": manifest,
+    }
+
+
+def words(record: Mapping[str, Any]) -> str:
+    """The record for a person to read."""
+    if record["kind"] == "showers":
+        return _shower_words(record)
+    return _model_words(record)
+
+
+def _model_words(record: Mapping[str, Any]) -> str:
+    domain = record["domain"]
+    low, high = (energy / GEV for energy in domain["incident_energy_mev"])
+    ensemble = f", an ensemble of {record['members']}" if record["members"] > 1 else ""
+    lines = [
+        f"{record['name']}: a hepbridge model{ensemble}",
+        f"  system           {record['system']}, transport {record['transport'] or 'none'}: "
+        f"{record['parameters']:,} parameters, {record['network_evaluations']} network evaluations "
+        "per shower",
+        f"  valid for        incident energy {low:.4g} to {high:.4g} GeV, "
+        f"particle {domain['particle']}",
+        _geometry_words(record["geometry"]),
+    ]
+    made, metrics = record["provenance"], record["metrics"]
+    if made:
+        versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+        lines.append(
+            f"  made             {made['date']}, {made['training_pairs']:,} training pairs, "
+            f"{made['training_seconds']:.0f} s, seed {made['request']['seed']} ({versions})"
+        )
+    if metrics:
+        distances = ", ".join(f"{name} {value:.4f}" for name, value in metrics["distance"].items())
+        lines.append(f"  held out         {metrics['n']:,} showers, distance to full: {distances}")
+    blocks = {"trained on, fast": domain["fast"], "trained on, full": domain["full"]}
+    return "\n".join([*lines, *_blocks(blocks)])
+
+
+def _geometry_words(geometry: Mapping[str, Any]) -> str:
+    shape = "×".join(str(n) for n in geometry["shape"])
+    return (
+        f"  geometry         {geometry['name']}: {shape} cells ({', '.join(geometry['axes'])}), "
+        f"symmetry {geometry['symmetry']}"
+    )
+
+
+def _shower_words(record: Mapping[str, Any]) -> str:
+    energy, cells = record["incident_energy_gev"], record["cells"]
+    if energy["values"] is None:
+        energies = f"{energy['min']:.4g} to {energy['max']:.4g} GeV"
+    else:
+        energies = ", ".join(f"{v:.4g}" for v in energy["values"]) + " GeV"
+    lines = [
+        f"{record['name']}: {record['showers']:,} showers",
+        f"  incident energy  {energies}",
+        f"  conditions       {', '.join(record['conditions'])}",
+        _geometry_words(record["geometry"]),
+        f"  cells            {100 * cells['filled_fraction']:.1f} % filled, largest "
+        f"{cells['largest_gev']:.3g} GeV, mean energy sum {cells['mean_e_sum_over_incident']:.4f} "
+        "of the incident energy",
+        f"  event ids        data set {', '.join(record['event_uids'])}",
+    ]
+    if record["empty_showers"]:
+        lines.append(
+            f"  warning          {record['empty_showers']:,} showers have no energy at all"
+        )
+    blocks = {"provenance": record["provenance"], "made by": record["made_by"]}
+    return "\n".join([*lines, *_blocks(blocks)])
+
+
+def _blocks(blocks: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """Titled blocks; those without content are left out."""
+    lines = []
+    for title, block in blocks.items():
+        if block:
+            lines += [f"  {title}", *_indented(block, "    ")]
+    return lines
+
+
+def _indented(block: Mapping[str, Any], indent: str) -> list[str]:
+    """``name: value`` lines; blocks inside blocks are indented further."""
+    lines = []
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}:", *_indented(value, indent + "  ")]
+        elif isinstance(value, (list, tuple)):
+            lines.append(f"{indent}{name}: {', '.join(str(v) for v in value)}")
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines

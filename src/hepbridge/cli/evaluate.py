@@ -1,0 +1,59 @@
+"""``hepbridge evaluate``: how close candidates are to full simulation."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    ctx: typer.Context,
+    ref: Annotated[list[Path], typer.Option(help="Full simulation (repeat to join files).")],
+    cand: Annotated[
+        list[str],
+        typer.Option(help="A candidate, NAME=FILE (repeat; files of one name are joined)."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")],
+    ref2: Annotated[
+        list[Path] | None,
+        typer.Option(help="A second, independent full simulation: the statistical floor."),
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Also the conventions of the SQuIRELS paper's Table I.")
+    ] = False,
+    classifier: Annotated[
+        bool, typer.Option("--classifier/--no-classifier", help="The classifier test (slow part).")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Seed of bootstraps, splits and classifiers.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the report if it exists.")
+    ] = False,
+) -> None:
+    """Compare candidates with full simulation; write report.html, metrics.json and the figures."""
+    from hepbridge.cli import samples
+    from hepbridge.metrics import evaluate as run
+    from hepbridge.report import check_directory, table, write
+
+    files = {"ref": ref, **({"ref2": ref2} if ref2 else {}), **samples.by_name(cand)}
+    check_directory(output, overwrite=overwrite)  # before the slow part
+    candidates = {name: samples.joined(paths) for name, paths in files.items()}
+    reference, second = candidates.pop("ref"), candidates.pop("ref2", None)
+    evaluation = run(
+        reference,
+        candidates,
+        second,
+        seed=seed,
+        classifier=("trees",) if classifier else (),
+        paper=paper,
+        paths={name: " ".join(str(path) for path in paths) for name, paths in files.items()},
+        command=shlex.join(["hepbridge", *sys.argv[1:]]),
+    )
+    page = write(evaluation, reference, candidates, second, output, overwrite=overwrite)
+    ctx.obj.result({"report": page, **evaluation.to_dict()}, table(evaluation))
+    ctx.obj.note(f"wrote {page}")

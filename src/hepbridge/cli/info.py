@@ -1,0 +1,20 @@
+"""``hepbridge info``: what a file is, in words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["info"]
+
+
+def info(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(help="A shower file, a model file, or a shipped model.")],
+) -> None:
+    """Say what a shower file or a model file is, in words."""
+    from hepbridge.cli import describe
+
+    record = describe.describe(file)
+    ctx.obj.result(record, describe.words(record))

@@ -1,0 +1,51 @@
+"""``hepbridge train``: from pairs of samples to a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["train"]
+
+
+def train(
+    ctx: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, for example squirels.")],
+    fast: Annotated[list[Path], typer.Option(help="Fast-simulation file (repeat to join files).")],
+    full: Annotated[list[Path], typer.Option(help="Full-simulation file (repeat to join files).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file laid over the recipe, value by value.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One value of the recipe: training.steps=2000 (repeatable)."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of all randomness in the training.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted training of this output.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it exists.")
+    ] = False,
+) -> None:
+    """Train a refiner and write one model file."""
+    from hepbridge.cli.samples import joined
+    from hepbridge.systems.train import train as run
+
+    model = run(
+        joined(fast),
+        joined(full),
+        recipe=recipe,
+        config=config,
+        overrides=overrides or [],
+        output=output,
+        device=device,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    ctx.obj.result({"output": output, **model.describe()}, f"{output} is a trained model")
