@@ -161,3 +161,24 @@ def test_a_ring_without_hits_holds_nothing() -> None:
     y = torch.log(torch.tensor([[0.5, 0.0, 0.0, 0.1, 0.9]]))
     cells = coordinates.inverse(y, torch.tensor([10.0]))
     assert torch.allclose(cells, torch.tensor([[9.0, 0.0, 0.0]]))
+
+
+def test_a_narrow_variable_is_not_disturbed_by_wide_ones() -> None:
+    """Energy sums vary by 1e-3 beside cells that vary by a factor of 1e6.
+
+    Fails if a step that keeps tables increasing is scaled by the widest variable instead of each
+    one's own width: that shifted the energy sum by a tenth of its width.
+    """
+    rng = stream(12, "test")
+    c = rng.uniform(-1.5, 1.5, 20_000)
+    narrow = -0.005 + 1e-3 * rng.standard_normal(len(c))
+    wide = -15 + 4 * rng.standard_normal(len(c))
+    transform = ConditionalQuantile([0, 1])
+    transform.fit(np.stack([narrow, wide], axis=1), c)
+    z = torch.linspace(-2.5, 2.5, 101)[:, None].expand(-1, 2)
+    found = transform.inverse(z, torch.zeros(101))[:, 0].numpy()
+    truth = -0.005 + 1e-3 * z[:, 0].numpy()
+    error = (
+        1e-3 * (48 / 20_000) ** 0.5
+    )  # of a quantile from the rows of one window, near the middle
+    assert abs((found - truth).mean()) < 3 * error

@@ -30,6 +30,10 @@ def evaluate(
     classifier: Annotated[
         bool, typer.Option("--classifier/--no-classifier", help="The classifier test (slow part).")
     ] = True,
+    band: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE of another member of NAME's ensemble, for its band."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of bootstraps, splits and classifiers.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the report if it exists.")
@@ -37,6 +41,7 @@ def evaluate(
 ) -> None:
     """Compare candidates with full simulation; write report.html, metrics.json and the figures."""
     from hepbridge.cli import samples
+    from hepbridge.core.errors import ConfigError
     from hepbridge.metrics import evaluate as run
     from hepbridge.report import check_directory, table, write
 
@@ -44,6 +49,15 @@ def evaluate(
     check_directory(output, overwrite=overwrite)  # before the slow part
     candidates = {name: samples.joined(paths) for name, paths in files.items()}
     reference, second = candidates.pop("ref"), candidates.pop("ref2", None)
+    ensembles = samples.by_name(band or [])
+    if unknown := ensembles.keys() - candidates.keys():
+        raise ConfigError(
+            f"--band {', '.join(sorted(unknown))}: no such candidate; there is {', '.join(candidates)}"
+        )
+    bands = {
+        name: [candidates[name], *(samples.joined([path]) for path in paths)]
+        for name, paths in ensembles.items()
+    }
     evaluation = run(
         reference,
         candidates,
@@ -54,6 +68,8 @@ def evaluate(
         paths={name: " ".join(str(path) for path in paths) for name, paths in files.items()},
         command=shlex.join(["hepbridge", *sys.argv[1:]]),
     )
-    page = write(evaluation, reference, candidates, second, output, overwrite=overwrite)
+    page = write(
+        evaluation, reference, candidates, second, output, bands=bands, overwrite=overwrite
+    )
     ctx.obj.result({"report": page, **evaluation.to_dict()}, table(evaluation))
     ctx.obj.note(f"wrote {page}")

@@ -97,6 +97,7 @@ class ConditionalQuantile(nn.Module):
         table = np.empty((self.nodes, self.n_groups, self.knots))
         atom = np.empty((self.nodes, self.n_groups))
         z = np.linspace(-_Z_MAX, _Z_MAX, self.knots)
+        rising = 1e-6 * np.arange(self.knots)  # the inverse exists where values repeat, too
         for group in range(self.n_groups):
             block = np.asarray(values[:, groups == group], dtype=np.float64)
             hit = block > -np.inf
@@ -110,9 +111,7 @@ class ConditionalQuantile(nn.Module):
             for k, rows in enumerate(windows):
                 inside = residual[rows][hit[rows]]
                 inside = inside if len(inside) >= 50 else residual[hit]
-                table[k, group] = centre[k] + scale[k] * _quantiles(inside, z)
-        # strictly increasing, so that the inverse of every table exists
-        table += 1e-7 * max(1.0, np.abs(table).max()) * np.arange(self.knots)
+                table[k, group] = centre[k] + scale[k] * (_quantiles(inside, z) + rising)
         self.table.copy_(torch.from_numpy(table))
         self.atom.copy_(torch.from_numpy(np.clip(atom, 0.0, 1.0 - _U_MIN)))
         self.range.copy_(torch.tensor([low, high]))
@@ -127,7 +126,7 @@ class ConditionalQuantile(nn.Module):
         grouped = values[:, self.members].contiguous()
         upper = torch.searchsorted(table, grouped, right=True).clamp(1, self.knots - 1)
         left, right = table.gather(2, upper - 1), table.gather(2, upper)
-        position = (upper - 1) + (grouped - left) / (right - left)
+        position = (upper - 1) + (grouped - left) / (right - left).clamp_min(1e-30)
         z_hit = (position * self._step - _Z_MAX).flatten(1)[:, self.places]
         p0 = self._atom(node, weight)
         u_hit = p0 + (1 - p0) * torch.special.ndtr(z_hit)
