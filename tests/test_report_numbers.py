@@ -273,7 +273,7 @@ def test_without_a_floor_there_is_no_verdict() -> None:
 def test_losing_to_a_baseline_is_said(floor: bool) -> None:
     """Fails if the comparison is turned around, or skipped where there is no floor."""
     assert losses(record(floor=floor)) == []
-    (sentence,) = losses(record(refined=6.0, floor=floor))
+    (sentence,) = losses(record(refined=9.0, floor=floor))
     assert sentence.startswith("refined LOSES to the baseline quantile")
     assert len(losses(record(refined=30.0, floor=floor))) == 2
 
@@ -320,3 +320,15 @@ def test_terminal_table_and_markdown_show_the_cells() -> None:
 )
 def test_shorthand_uncertainties(value: float, sigma: float, text: str) -> None:
     assert shorthand(value, sigma) == text
+
+
+def test_losing_needs_more_than_chance() -> None:
+    """A difference inside two standard errors is no loss; a worse classifier result is one."""
+    level = record(refined=5.05)
+    assert losses(level) == []
+    beaten = record(auc=0.9)
+    beaten["sets"][0]["classifier"]["quantile"] = {"trees": {"low": {"auc": 0.6, "se": 0.01}}}
+    (sentence,) = losses(beaten)
+    assert sentence == (
+        "refined LOSES to the baseline quantile in the classifier test: mean AUC 0.900 against 0.600."
+    )

@@ -115,33 +115,74 @@ def _classifier(record: Record, name: str) -> tuple[bool, str]:
 
 
 def losses(record: Record, fast: str | None = None, refined: str | None = None) -> list[str]:
-    """Sentences for every candidate that the refined one does not beat; empty if it beats them all.
+    """Sentences for every candidate that the refined one loses to; empty if it loses to none.
 
-    Compared by the geometric mean of the floor ratios; without a floor by the number of rows.
+    Compared by the geometric mean of the floor ratios, without a floor by the number of rows, and
+    by the AUC of every classifier, averaged over sets and inputs. It loses a comparison if it is
+    worse by more than two standard errors: one sample more or less must not turn the sentence.
     """
     names = _candidates(record)
     fast, refined = roles(names, fast, refined)
     if refined is None:
         return []
-    means = mean_ratios(record)
-    found = []
+    means, found = mean_ratios(record), []
     for other in (n for n in names if n != refined):
-        kind = "the fast simulation it starts from" if other == fast else "the baseline"
+        whom = (
+            f"{'the fast simulation it starts from' if other == fast else 'the baseline'} {other}"
+        )
         if refined in means and other in means:
-            if means[refined] >= means[other]:
+            worse = means[refined] > means[other] * math.exp(
+                _SURE * _mean_error(record, refined, other)
+            )
+            if worse:
                 found.append(
-                    f"{refined} LOSES to {kind} {other}: {times(means[refined])} the floor against "
+                    f"{refined} LOSES to {whom}: {times(means[refined])} the floor against "
                     f"{times(means[other])} (geometric means over all rows)."
                 )
-            continue
-        rows = list(zip(_cells(record, refined), _cells(record, other), strict=True))
-        worse = sum(a[2]["emd"] >= b[2]["emd"] for a, b in rows)
-        if 2 * worse >= len(rows):
+        else:
+            rows = list(zip(_cells(record, refined), _cells(record, other), strict=True))
+            count = sum(a[2]["emd"] >= b[2]["emd"] for a, b in rows)
+            if 2 * count >= len(rows):
+                found.append(
+                    f"{refined} LOSES to {whom}: it is not closer to full simulation in "
+                    f"{count} of {len(rows)} rows."
+                )
+        mine, its = _mean_auc(record, refined), _mean_auc(record, other)
+        if mine and its and mine[0] - its[0] > _SURE * math.hypot(mine[1], its[1]):
             found.append(
-                f"{refined} LOSES to {kind} {other}: it is not closer to full simulation in "
-                f"{worse} of {len(rows)} rows."
+                f"{refined} LOSES to {whom} in the classifier test: mean AUC {mine[0]:.3f} against "
+                f"{its[0]:.3f}."
             )
     return found
+
+
+_SURE = 2.0  # standard errors
+
+
+def _mean_error(record: Record, *names: str) -> float:
+    """Standard error of the difference of two logarithmic mean ratios, rows taken as independent."""
+    total, rows = 0.0, 1
+    for name in names:
+        cells = [
+            c for _, row, c in _cells(record, name) if row["observable"] not in record["starred"]
+        ]
+        total += sum((c["sigma"] / c["emd"]) ** 2 for c in cells if c["emd"] > 0)
+        rows = max(rows, len(cells))
+    return math.sqrt(total) / rows
+
+
+def _mean_auc(record: Record, name: str) -> tuple[float, float] | None:
+    """Mean AUC and its standard error over sets, classifiers and inputs; None if there is none."""
+    tests = [
+        test
+        for entry in record["sets"]
+        for levels in entry["classifier"].get(name, {}).values()
+        for test in levels.values()
+    ]
+    if not tests:
+        return None
+    # inputs share their showers: the errors do not shrink with the number of tests
+    return sum(t["auc"] for t in tests) / len(tests), max(t["se"] for t in tests)
 
 
 def mean_ratios(record: Record) -> dict[str, float]:
