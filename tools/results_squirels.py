@@ -162,7 +162,7 @@ def page(
         f"n = {sizes['fixed']} showers at each fixed energy and {sizes['mixed']} at mixed ones; "
         "floors from an independent second full simulation of the same size.",
         "`squirels-paper` is the method of the paper, faults repaired, on **a reduced budget** (the "
-        "paper has 510,000 updates): comparisons with it hold at about this compute only.",
+        "paper has 528,000 updates): comparisons with it hold at about this compute only.",
         "## Distances",
         "Earth mover's distance to full simulation ± bootstrap uncertainty (floor ratio).",
         *(markdown(evaluation).rstrip() for _, evaluation in evaluations),
