@@ -34,12 +34,14 @@ class SquirelsConfig(SystemConfig):
         options: its constructor arguments.
         rings: which sums of cells become coordinates of their own: the energy outside the central
             ring (``core``), or that of every ring but the central one.
+        sum_weight: weight of such a coordinate in the loss of `flow_matching`, cells having 1.
         symmetry: use the symmetry that the geometry declares; ``auto`` verifies it on the data.
         knots, nodes, degree: of the quantile tables.
     """
 
     transport: str | None = "flow_matching"
     options: dict[str, Any] = Field(default_factory=dict)
+    sum_weight: float = 10.0
     symmetry: Literal["auto", "declared", "none"] = "auto"
     rings: Literal["none", "core", "all"] = "all"
     knots: int = 91
@@ -86,7 +88,7 @@ class Squirels(Refiner):
         # Any: a torch module that is also a Transport, whose `apply` is not that of torch
         self.transport: Any = None
         if config.transport is not None:
-            self.transport = _build_transport(config, n)
+            self.transport = _build_transport(config, len(cells), n)
         self.noise_dim = n + (self.transport.noise_dim if self.transport is not None else 0)
         self.mean: Tensor
         self.std: Tensor
@@ -161,11 +163,13 @@ class Squirels(Refiner):
         return {_CONDITION: log_energy(energy, self.mean.cpu(), self.std.cpu())}
 
 
-def _build_transport(config: SquirelsConfig, dim: int) -> nn.Module:
+def _build_transport(config: SquirelsConfig, n_cells: int, dim: int) -> nn.Module:
     transport = TRANSPORTS[config.transport or ""]
     options = dict(config.options)
     if config.transport == "flow_matching":
         options.setdefault("carried", 1)
+        sums = dim - n_cells - options["carried"]
+        options.setdefault("weights", [1.0] * n_cells + [config.sum_weight] * sums)
     try:
         built: nn.Module = transport(dim, {_CONDITION: 1}, **options)
     except TypeError as error:
