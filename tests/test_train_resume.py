@@ -1,0 +1,83 @@
+"""Interrupted and resumed training gives the model of an uninterrupted one."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from hepbridge.core.errors import ConfigError, OutputError, TrainingInterrupted
+from hepbridge.data import sample
+from hepbridge.systems.model_file import Model
+from hepbridge.systems.train import train
+from hepbridge.transports import flow_matching
+
+SMALL = [
+    "training.steps=40",
+    "training.checkpoint_every=10",
+    "model.options.width=16",
+    "model.options.depth=1",
+    "model.options.windows=1",
+    "model.options.steps=1",
+    "ensemble=2",
+]
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return sample.load("train_fast")[:800], sample.load("train_full")[:800]
+
+
+def same(a: Model, b: Model) -> bool:
+    return all(
+        torch.equal(x, y)
+        for one, other in zip(a.members, b.members, strict=True)
+        for x, y in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("at", [7, 55])  # in the first member, and in the second
+def test_resumed_training_is_bitwise_the_same(pairs, tmp_path: Path, monkeypatch, at: int) -> None:
+    """SIGTERM after some steps, --resume, and every weight as if nothing had happened."""
+    whole = train(*pairs, overrides=SMALL, output=tmp_path / "whole.safetensors", device="cpu")
+    calls: list[int] = []
+    original = flow_matching.assign
+
+    def counted(*args):
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(flow_matching, "assign", counted)
+    output = tmp_path / "cut.safetensors"
+    with pytest.raises(TrainingInterrupted, match="--resume"):
+        train(*pairs, overrides=SMALL, output=output, device="cpu")
+    assert not output.exists()
+    with pytest.raises(OutputError, match="continue it with --resume"):
+        train(*pairs, overrides=SMALL, output=output, device="cpu")
+    with pytest.raises(ConfigError):  # the state of one recipe does not continue another
+        train(
+            *pairs,
+            overrides=[*SMALL, "training.clip_norm=5"],
+            output=output,
+            resume=True,
+            device="cpu",
+        )
+    cut = train(*pairs, overrides=SMALL, output=output, resume=True, device="cpu")
+    assert same(cut, whole)
+    assert cut.metrics == whole.metrics
+    left = sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("cut"))
+    assert left == ["cut.safetensors", "cut.safetensors.log.jsonl"]
+
+
+def test_a_finished_model_is_not_trained_again(pairs, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    first = train(*pairs, overrides=SMALL, output=output, device="cpu")
+    before = output.stat().st_mtime_ns
+    assert same(first, train(*pairs, overrides=SMALL, output=output, device="cpu"))
+    assert output.stat().st_mtime_ns == before
+    with pytest.raises(OutputError, match="exists already"):
+        train(*pairs, overrides=[*SMALL, "training.steps=41"], output=output, device="cpu")
