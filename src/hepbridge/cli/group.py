@@ -49,6 +49,8 @@ class Group(TyperGroup):
             raise typer.Exit(_BROKEN_PIPE) from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("typer", "click"):
+                if _session(ctx).json and hasattr(error, "format_message"):
+                    _answer(error.format_message(), 2)
                 raise  # usage errors and regular exits: typer prints those itself
             raise _failed(ctx, _bug(ctx, error), 1) from error
 
@@ -61,8 +63,13 @@ def _failed(ctx: Any, message: str, code: int) -> typer.Exit:
     """Say what went wrong, once on standard error and with ``--json`` also on standard output."""
     typer.echo(f"error: {message}", err=True)
     if _session(ctx).json:
-        typer.echo(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False))
+        _answer(message, code)
     return typer.Exit(code)
+
+
+def _answer(message: str, code: int) -> None:
+    """The error as the one JSON object on standard output."""
+    typer.echo(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False))
 
 
 def _bug(ctx: Any, error: Exception) -> str:

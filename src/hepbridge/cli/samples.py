@@ -16,9 +16,6 @@ __all__ = ["RESERVED", "by_name", "is_model", "joined"]
 RESERVED = ("ref", "ref2", "floor")
 
 
-RESERVED = ("ref", "ref2")
-
-
 def is_model(name: str) -> bool:
     """True if ``name`` means a model: ``*.safetensors``, or a bare word that is no file here."""
     return name.endswith(".safetensors") or not (
@@ -42,8 +39,6 @@ def by_name(pairs: Sequence[str]) -> dict[str, list[Path]]:
             )
         if name in RESERVED:
             raise ConfigError(f"candidate name {name!r} is reserved; choose another")
-        if name in RESERVED:
-            raise ConfigError(f"a candidate cannot be called {name!r}: that is the --{name} sample")
         files.setdefault(name, []).append(Path(path))
     return files
 

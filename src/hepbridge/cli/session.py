@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Session:
     def result(self, record: Mapping[str, Any], words: str | Table) -> None:
         """The answer, on standard output: ``words``, or with ``--json`` the ``record``."""
         if self.json:
-            typer.echo(json.dumps(record, default=_plain, ensure_ascii=False))
+            typer.echo(json.dumps(_plain(record), allow_nan=False, ensure_ascii=False))
         elif isinstance(words, str):
             typer.echo(words)
         else:
@@ -68,9 +69,17 @@ class _Formatter(logging.Formatter):
 
 
 def _plain(value: Any) -> Any:
-    """JSON for what is not JSON already: paths, and NumPy numbers and arrays."""
+    """JSON: paths as text, NumPy numbers and arrays as numbers, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):
-        return value.tolist()
+        return _plain(value.tolist())
     raise TypeError(f"{type(value).__name__} has no JSON form")

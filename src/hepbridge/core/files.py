@@ -23,7 +23,9 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file to write")
-    if path.exists() and not overwrite:
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is no ordinary file; give another name")
+    if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists already; choose another name or pass --overwrite")
     if not path.parent.is_dir():
         raise OutputError(

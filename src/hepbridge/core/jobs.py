@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,12 @@ def parts_folder(output: Path, request: Request) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write beside {output}: {error.strerror or error}") from error
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # goes if nothing was finished
+        raise
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -143,7 +143,10 @@ class Showers:
                 f"cells of shape {cells.shape} cannot replace cells of shape {self.cells.shape}"
             )
         return replace(
-            self, cells=np.ascontiguousarray(cells, np.float32), meta={**self.meta, **meta}
+            self,
+            cells=np.ascontiguousarray(cells, np.float32),
+            columns=dict(self.columns),
+            meta={**self.meta, **meta},
         )
 
 

@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 
 from hepbridge import __version__
-from hepbridge.core.errors import ConfigError
+from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.files import atomic_path, check_output, file_digest
 from hepbridge.core.jobs import Chunk, Request, chunks, parts_folder, run_chunks, work_to_do
 from hepbridge.data import io
+from hepbridge.data.formats.base import Reader
 from hepbridge.data.geometry import Geometry
 from hepbridge.systems import model_file
-from hepbridge.systems.inference import TILE, check_domain, outside_domain, refine_cells
+from hepbridge.systems.inference import (
+    TILE,
+    check_domain,
+    check_units,
+    outside_domain,
+    refine_cells,
+    wrong_geometry,
+)
 
 __all__ = ["refine_file"]
 
@@ -52,28 +60,29 @@ def refine_file(
     model_path, fast, output = model_file.locate(str(model)), Path(fast), Path(output)
     if output.resolve() == fast.resolve():
         raise ConfigError(f"the output {output} is the input; choose another name")
-    header = model_file.read_header(model_path)  # refuses a bad model before the data are hashed
-    geometry = Geometry.from_dict(header["geometry"])
-    request = Request(
-        {
-            "command": "refine",
-            "model": file_digest(model_path),
-            "input": file_digest(fast),
-            "seed": seed,
-            "member": member,
-            "hepbridge": __version__,
+    loaded = _model(str(model_path))  # refuses a bad model before the data are hashed
+    with _opened(fast, loaded) as reader:
+        request = Request(
+            {
+                "command": "refine",
+                "model": file_digest(model_path),
+                "input": file_digest(fast),
+                "seed": seed,
+                "member": member,
+                "hepbridge": __version__,
+            }
+        )
+        if not work_to_do(output, request, io.read_manifest, overwrite=overwrite):
+            return False
+        check_output(output, overwrite=overwrite)
+        work = _Work(
+            str(model_path), str(fast), loaded.geometry, seed, member, batch, device, strict
+        )
+        made = {
+            "refined_by": loaded.recipe.system,
+            "refined_model": request.fields["model"],
+            "refined_seed": seed,
         }
-    )
-    if not work_to_do(output, request, io.read_manifest, overwrite=overwrite):
-        return False
-    check_output(output, overwrite=overwrite)
-    work = _Work(str(model_path), str(fast), geometry, seed, member, batch, device, strict)
-    made = {
-        "refined_by": header["recipe"]["system"],
-        "refined_model": request.fields["model"],
-        "refined_seed": seed,
-    }
-    with io.open_reader(fast, geometry=geometry) as reader:
         todo = chunks(len(reader), CHUNK)
         with (
             parts_folder(output, request) as folder,
@@ -89,11 +98,22 @@ def refine_file(
             for chunk, part in zip(todo, parts, strict=True):
                 showers = reader.read(chunk.start, chunk.stop)
                 refined = showers.with_cells(np.load(part, allow_pickle=False), **made)
-                refined.columns["outside_domain"] = outside_domain(
-                    work.model(), showers, warn=False
-                )
+                refined.columns["outside_domain"] = outside_domain(loaded, showers, warn=False)
                 writer.append(refined)
+                if chunk.start == 0:
+                    check_units(showers, refined)
     return True
+
+
+def _opened(fast: Path, model: model_file.Model) -> Reader:
+    """The file of fast showers. Raises ModelFileError if it is good, but of another geometry."""
+    try:
+        return io.open_reader(fast, geometry=model.geometry)
+    except DataError as error:
+        with io.open_reader(fast, geometry=None) as reader:
+            if reader.geometry.digest() != model.geometry.digest():
+                raise wrong_geometry(model, reader.geometry) from error
+        raise
 
 
 @dataclass(frozen=True)

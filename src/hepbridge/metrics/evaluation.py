@@ -260,10 +260,14 @@ def _sample(showers: Showers, path: str | None) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A JSON value: numbers, strings and lists stay, the rest becomes text."""
+    """A JSON value: numbers, strings and lists stay, NaN becomes null, the rest text."""
     if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _check_known(kind: str, names: Sequence[str], known: Mapping[str, object]) -> None:

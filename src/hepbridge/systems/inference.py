@@ -13,14 +13,25 @@ from torch import Tensor
 
 from hepbridge.core.errors import ConfigError, DomainError, ModelFileError
 from hepbridge.core.rng import event_normal
+from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.model_file import Model
 
-__all__ = ["TILE", "check_domain", "outside_domain", "refine", "refine_cells"]
+__all__ = [
+    "TILE",
+    "UNITS_APART",
+    "check_domain",
+    "check_units",
+    "outside_domain",
+    "refine",
+    "refine_cells",
+    "wrong_geometry",
+]
 
 log = logging.getLogger(__name__)
 
 TILE = 256  # rows that are always computed together; the last tile of a sample is padded
+UNITS_APART = 100  # two simulations of one detector never differ by this factor; MeV and GeV do
 _MARGIN = 0.01  # a random training sample never quite reaches the ends of its range
 
 
@@ -65,6 +76,7 @@ def refine(
         device=device,
     )
     out = showers.with_cells(cells, refined_by=model.recipe.system, refined_seed=seed)
+    check_units(showers, out)
     if outside.any():
         out.columns["outside_domain"] = outside
     return out
@@ -111,17 +123,33 @@ def refine_cells(
 def check_domain(model: Model, showers: Showers) -> None:
     """Raise ModelFileError if the showers are of another detector or another particle."""
     if showers.geometry.digest() != model.geometry.digest():
-        raise ModelFileError(
-            f"the model was trained for geometry {model.geometry.name!r} "
-            f"{model.geometry.shape}, but the showers are of {showers.geometry.name!r} "
-            f"{showers.geometry.shape}; use a model for that geometry"
-        )
+        raise wrong_geometry(model, showers.geometry)
     particle = showers.meta.get("particle")
     if particle and model.domain.particle not in ("unknown", particle):
         raise ModelFileError(
             f"the model was trained for particle {model.domain.particle!r}, but the showers are of "
             f"{particle!r}; use a model for that particle"
         )
+
+
+def check_units(fast: Showers, refined: Showers) -> None:
+    """Warn if fast showers hold so little or so much energy that their unit must be wrong."""
+    before, after = (float((s.e_sum / s.incident_energy).mean()) for s in (fast, refined))
+    if max(before, after) > UNITS_APART * min(before, after):
+        log.warning(
+            "the cells of the fast showers hold %.3g of the incident energy, those of the refined "
+            "ones %.3g: is the file in GeV? Energies are MeV",
+            before,
+            after,
+        )
+
+
+def wrong_geometry(model: Model, geometry: Geometry) -> ModelFileError:
+    """The error for showers of another detector than the model's."""
+    return ModelFileError(
+        f"the model was trained for geometry {model.geometry.name!r} {model.geometry.shape}, but "
+        f"the showers are of {geometry.name!r} {geometry.shape}; use a model for that geometry"
+    )
 
 
 def outside_domain(

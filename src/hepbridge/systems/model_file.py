@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +13,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from hepbridge.core.errors import ConfigError, DataError, ModelFileError
+from hepbridge.core.errors import DataError, ModelFileError
 from hepbridge.core.files import atomic_path
 from hepbridge.data.geometry import Geometry
 from hepbridge.systems import SYSTEMS
 from hepbridge.systems.recipe import Recipe
 from hepbridge.systems.refiner import Refiner
+from hepbridge.training.checkpoint import content_digest
 
 __all__ = ["FORMAT_VERSION", "Domain", "Model", "load", "locate", "read_header"]
 
 FORMAT_VERSION = 1
 _KEY = "hepbridge"
+_DIGEST = "digest"
+_BLOCKS = ("recipe", "geometry", "domain", "provenance", "metrics")
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,11 @@ class Domain:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Domain:
-        low, high = record["incident_energy_mev"]
-        return cls(float(low), float(high), record["particle"], record["fast"], record["full"])
+        low, high = (float(energy) for energy in record["incident_energy_mev"])
+        if not 0 < low <= high < math.inf:
+            raise DataError(f"no range of incident energies: {low} to {high} MeV")
+        sides = dict(record["fast"]), dict(record["full"])
+        return cls(low, high, str(record["particle"]), *sides)
 
 
 @dataclass
@@ -87,8 +94,10 @@ class Model:
             for k, member in enumerate(self.members)
             for name, value in member.state_dict().items()
         }
+        text = json.dumps(header, sort_keys=True)
+        metadata = {_KEY: text, _DIGEST: content_digest(tensors, text)}
         with atomic_path(path, overwrite=overwrite) as temporary:
-            save_file(tensors, temporary, metadata={_KEY: json.dumps(header, sort_keys=True)})
+            save_file(tensors, temporary, metadata=metadata)
         return Path(path)
 
     def describe(self) -> dict[str, Any]:
@@ -130,12 +139,17 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         header = json.loads(metadata[_KEY])
         version = header["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has format version {version}; this hepbridge reads 1 to {FORMAT_VERSION}: "
             "install a newer hepbridge"
+        )
+    wrong = [name for name in _BLOCKS if not isinstance(header.get(name), dict)]
+    if wrong:
+        raise ModelFileError(
+            f"{path}: the header of the model is damaged ({', '.join(wrong)} missing or no record)"
         )
     return header  # type: ignore[no-any-return]
 
@@ -149,19 +163,28 @@ def load(name: str | Path) -> Model:
     path = locate(str(name))
     header = read_header(path)
     try:
-        recipe = Recipe.model_validate(header["recipe"])
-        geometry = Geometry.from_dict(header["geometry"])
-        domain = Domain.from_dict(header["domain"])
-        count = int(header["members"])
-        system = SYSTEMS[recipe.system]
-        members = [system(recipe.system_config(), geometry) for _ in range(count)]
-    except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
-        raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
-    try:
         with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata()
             stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: the weights cannot be read ({error})") from error
+    # a file without a digest was written before there was one
+    if metadata.get(_DIGEST, "") not in ("", content_digest(stored, metadata[_KEY])):
+        raise ModelFileError(
+            f"{path} is damaged: its content does not match its digest; copy it or train it again"
+        )
+    count = header.get("members")
+    found = len({name.partition(".")[0] for name in stored})
+    if type(count) is not int or not 1 <= count == found:
+        raise ModelFileError(f"{path}: the header of the model is damaged (members: {count!r})")
+    try:
+        recipe = Recipe.model_validate(header["recipe"])
+        geometry = Geometry.from_dict(header["geometry"])
+        domain = Domain.from_dict(header["domain"])
+        system = SYSTEMS[recipe.system]
+        members = [system(recipe.system_config(), geometry) for _ in range(count)]
+    except Exception as error:  # a foreign header may ask for anything, a terabyte for example
+        raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
     for k, member in enumerate(members):
         own = {n.removeprefix(f"{k}."): t for n, t in stored.items() if n.startswith(f"{k}.")}
         try:
@@ -170,7 +193,7 @@ def load(name: str | Path) -> Model:
             raise ModelFileError(
                 f"{path}: the weights do not fit the recipe in the file: {error}"
             ) from error
-        if not all(torch.isfinite(p).all() for p in member.parameters()):
+        if not all(torch.isfinite(value).all() for value in member.state_dict().values()):
             raise ModelFileError(f"{path}: the weights hold NaN or infinity; train the model again")
         member.eval().requires_grad_(False)
     return Model(members, recipe, geometry, domain, header["provenance"], header["metrics"])

@@ -24,7 +24,7 @@ class RecipeTraining(TrainingSettings):
     """
 
     steps: Annotated[int, Field(ge=1)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     def settings(self) -> TrainingSettings:
         return TrainingSettings(**self.model_dump(exclude={"steps", "learning_rate"}))

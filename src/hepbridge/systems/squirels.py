@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -44,9 +44,9 @@ class SquirelsConfig(SystemConfig):
     sum_weight: float = 10.0
     symmetry: Literal["auto", "declared", "none"] = "auto"
     rings: Literal["none", "core", "all"] = "all"
-    knots: int = 91
-    nodes: int = 49
-    degree: int = 4
+    knots: Annotated[int, Field(ge=3, le=10_000)] = 91
+    nodes: Annotated[int, Field(ge=2, le=10_000)] = 49
+    degree: Annotated[int, Field(ge=0, le=100)] = 4
 
 
 class Squirels(Refiner):
@@ -172,7 +172,7 @@ def _build_transport(config: SquirelsConfig, n_cells: int, dim: int) -> nn.Modul
         options.setdefault("weights", [1.0] * n_cells + [config.sum_weight] * sums)
     try:
         built: nn.Module = transport(dim, {_CONDITION: 1}, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise ConfigError(f"model.options for transport {config.transport!r}: {error}") from error
     return built
 

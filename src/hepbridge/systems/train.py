@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from hepbridge import __version__
-from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.core.errors import ConfigError, DataError, OutputError
 from hepbridge.core.files import check_output
 from hepbridge.core.jobs import Request
 from hepbridge.core.protocols import Phase
@@ -25,7 +25,7 @@ from hepbridge.data.pairs import match_by_energy
 from hepbridge.data.showers import Showers
 from hepbridge.systems import SYSTEMS
 from hepbridge.systems.gate import gate
-from hepbridge.systems.inference import refine
+from hepbridge.systems.inference import UNITS_APART, refine
 from hepbridge.systems.model_file import Domain, Model, load, read_header
 from hepbridge.systems.recipe import Recipe, load_recipe
 from hepbridge.systems.refiner import Refiner
@@ -35,7 +35,9 @@ __all__ = ["split", "train"]
 
 log = logging.getLogger(__name__)
 
+
 VALIDATION_ROWS = 1024  # held-out showers refined at each validation during training
+MIN_HELD = 6  # held-out showers that the comparison at the end needs
 
 
 def train(
@@ -65,12 +67,15 @@ def train(
             same request, it is loaded and nothing is trained.
 
     Raises:
-        DataError: the samples do not match. ConfigError: the recipe is not valid.
+        DataError: the samples do not match, or their weights are negative. ConfigError: the recipe is not valid.
         OutputError: the output exists or cannot be written.
         TrainingInterrupted: on SIGINT or SIGTERM, after the state was saved.
     """
     chosen = load_recipe(recipe, config, overrides) if isinstance(recipe, str) else recipe
+    if output is not None and Path(output).suffix != ".safetensors":
+        raise OutputError(f"cannot write {output}: the name of a model file ends in .safetensors")
     fast, full = match_by_energy(fast, full)
+    _check_samples(fast, full)
     system = SYSTEMS[chosen.system]
     resolved = system.resolve(chosen.system_config(), fast, full)
     chosen = chosen.model_copy(update={"model": resolved.model_dump(mode="json")})
@@ -178,7 +183,37 @@ def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     count = max(1, round(n * fraction))
     if n - count < 50:
         raise DataError(f"{n} pairs are too few to train on; at least about 60 are needed")
+    if count < MIN_HELD:
+        raise ConfigError(
+            f"holdout {fraction:g} of {n} pairs is {count}, too few to judge the training; at "
+            f"least {MIN_HELD} are needed"
+        )
     return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _check_samples(fast: Showers, full: Showers) -> None:
+    """What would fail, or be wrong without a word, after hours of training."""
+    particles = {str(s.meta["particle"]) for s in (fast, full) if "particle" in s.meta}
+    if len(particles) > 1:
+        raise DataError(
+            f"the fast and full showers are of different particles: {', '.join(sorted(particles))}"
+        )
+    response = [float((s.e_sum / s.incident_energy).mean()) for s in (fast, full)]
+    if max(response) > UNITS_APART * min(response):
+        raise DataError(
+            f"the cells hold {response[0]:.3g} of the incident energy in the fast showers and "
+            f"{response[1]:.3g} in the full ones; is one file in GeV? Energies are MeV"
+        )
+    for name, showers in (("fast", fast), ("full", full)):
+        if showers.weights is None:
+            continue
+        if showers.weights.min() < 0 or showers.weights.sum() <= 0:
+            raise DataError(f"the {name} showers have negative weights, or none above 0")
+        log.warning(
+            "the weights of the %s showers are used in the held-out comparison only: in training "
+            "every shower counts the same",
+            name,
+        )
 
 
 def _beside(output: Path | None, ending: str) -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor
 from hepbridge.core.errors import ModelFileError
 from hepbridge.core.files import atomic_path
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
+__all__ = ["content_digest", "read_checkpoint", "write_checkpoint"]
 
 _FORMAT = "hepbridge-checkpoint"
 _VERSION = "1"
@@ -35,7 +35,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: dict[str,
         "format": _FORMAT,
         "format_version": _VERSION,
         "state": text,
-        "digest": _digest(own, text),
+        "digest": content_digest(own, text),
     }
     with atomic_path(path, overwrite=True) as temporary:
         save_file(own, str(temporary), metadata)
@@ -61,12 +61,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"hepbridge reads format {_VERSION}: resume with the version that wrote it"
         )
     text = metadata.get("state", "")
-    if metadata.get("digest") != _digest(tensors, text):
+    if metadata.get("digest") != content_digest(tensors, text):
         raise ModelFileError(f"{path} is damaged: its content does not match its digest; {advice}")
     return tensors, json.loads(text)
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+def content_digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Hash of named tensors and a text: what a file must still hold when it is read."""
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name in sorted(tensors):
         digest.update(f"\n{name} {tensors[name].dtype} {list(tensors[name].shape)}\n".encode())

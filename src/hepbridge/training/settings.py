@@ -25,7 +25,7 @@ class TrainingSettings(BaseModel):
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     clip_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Fraction = 0.02

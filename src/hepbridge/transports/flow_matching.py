@@ -63,7 +63,7 @@ class FlowMatching(nn.Module):
         windows: int = 2,
         train_steps: int = 4000,
         learning_rate: float = 1e-3,
-        width: int = 384,
+        width: int = 512,
         depth: int = 4,
     ) -> None:
         super().__init__()

@@ -32,6 +32,8 @@ def read_attributes(
         except (KeyError, TypeError, ValueError) as error:
             if key in meta and key != GEOMETRY_KEY:  # a foreign file's geometry may be prose
                 raise DataError(f"{path}: the attribute {key!r} is not JSON ({error})") from error
+    if not isinstance(records.get(MANIFEST_KEY, {}), dict):
+        raise DataError(f"{path}: the attribute {MANIFEST_KEY!r} is not a JSON object")
     geometry = records.get(GEOMETRY_KEY)
     for key in records:
         if key != GEOMETRY_KEY or isinstance(geometry, dict):
