@@ -11,6 +11,7 @@ import yaml
 
 from hepbridge import recipes
 from hepbridge.core.errors import ConfigError
+from hepbridge.data import sample
 from hepbridge.data.geometry import SQUIRELS, Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.squirels_paper import (
@@ -19,6 +20,7 @@ from hepbridge.systems.squirels_paper import (
     SquirelsPaperConfig,
     watched,
 )
+from hepbridge.systems.train import train
 from hepbridge.training import TrainingSettings, fit
 
 TINY = {"iterations": 1, "steps_first": 2, "steps": 2, "batch_size": 16, "cache_size": 32,
@@ -206,3 +208,19 @@ def test_reduced_recipe_keeps_architecture_and_noise():
     assert reduced.energy.gammas == reduced.shower.gammas == [0.001] * 20
     assert reduced.energy.reference == reduced.shower.reference == "ou"
     assert reduced.planned_steps < 10_000
+
+
+@pytest.mark.slow
+def test_training_compares_the_paper_with_the_quantile_baseline(caplog) -> None:
+    """Barely trained bridges lose to the baseline, and say so."""
+    tiny = [
+        f"model.{bridge}.{key}=1"
+        for bridge in ("energy", "shower")
+        for key in ("iterations", "steps_first", "steps")
+    ]
+    tiny += ["model.energy.cache_size=200", "model.shower.cache_size=50", "holdout=0.3"]
+    fast, full = sample.load("train_fast")[:1000], sample.load("train_full")[:1000]
+    with caplog.at_level("WARNING"):
+        model = train(fast, full, recipe="squirels-paper-reduced", overrides=tiny, device="cpu")
+    assert set(model.metrics["distance"]) == {"fast", "quantile", "refined"}
+    assert "LOSES on held-out showers to the quantile baseline" in caplog.text

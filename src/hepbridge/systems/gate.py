@@ -24,8 +24,10 @@ _QUICK = ClassifierSettings(seeds=1, folds=3, curve=(), trees=50)
 _RESAMPLES = 20
 
 
-def gate(model: Model, fast: Showers, full: Showers, seed: int) -> dict[str, Any]:
-    """Held-out figures of the refiner, of the fast showers, and of the quantile baseline.
+def gate(
+    model: Model, baseline: Model | None, fast: Showers, full: Showers, seed: int
+) -> dict[str, Any]:
+    """Held-out figures of the refiner, of the fast showers, and of the quantile baseline, if any.
 
     ``distance`` is the geometric mean over the observables of EMD / standard deviation, blind to
     correlations; ``auc`` that of small boosted trees, the mean over low- and high-level inputs,
@@ -33,7 +35,6 @@ def gate(model: Model, fast: Showers, full: Showers, seed: int) -> dict[str, Any
     two standard errors.
     """
     candidates = {"fast": fast}
-    baseline = without_network(model)
     if baseline is not None:
         candidates["quantile"] = refine(baseline, fast, seed=seed)
     refined = [refine(model, fast, seed=seed, member=k) for k in range(len(model.members))]

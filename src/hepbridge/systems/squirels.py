@@ -152,11 +152,13 @@ class Squirels(Refiner):
         z = self.quantile.to_normal(self.coordinates(cells, energy), c, noise[:, :n])
         if self.transport is not None:
             z = self.transport.apply(z, c, noise[:, n:])
-        return self.coordinates.inverse(self.quantile.from_normal(z, c), energy)
+        out: Tensor = self.coordinates.inverse(self.quantile.from_normal(z, c), energy)
+        return out
 
     def _coordinates(self, showers: Showers) -> Tensor:
         energy = torch.from_numpy(showers.incident_energy.astype(np.float32))
-        return self.coordinates.cpu()(torch.from_numpy(showers.cells), energy)
+        out: Tensor = self.coordinates.cpu()(torch.from_numpy(showers.cells), energy)
+        return out
 
     def _conditions(self, showers: Showers) -> dict[str, Tensor]:
         energy = torch.from_numpy(showers.incident_energy)

@@ -24,7 +24,7 @@ from hepbridge.core.rng import stream
 from hepbridge.data.pairs import match_by_energy
 from hepbridge.data.showers import Showers
 from hepbridge.systems import SYSTEMS
-from hepbridge.systems.gate import gate
+from hepbridge.systems.gate import gate, without_network
 from hepbridge.systems.inference import UNITS_APART, refine
 from hepbridge.systems.model_file import Domain, Model, load, read_header
 from hepbridge.systems.recipe import Recipe, load_recipe
@@ -122,11 +122,26 @@ def train(
         _domain(fast, full),
         provenance=_provenance(request, history, len(training), device),
     )
-    model.metrics = gate(model, fast[held], full[held], seed)
+    baseline = _baseline(model, fast[training], full[training], seed)
+    model.metrics = gate(model, baseline, fast[held], full[held], seed)
     if output is not None:
         model.save(output, overwrite=overwrite)
         _beside(output, "checkpoint").unlink(missing_ok=True)
     return model
+
+
+def _baseline(model: Model, fast: Showers, full: Showers, seed: int) -> Model | None:
+    """The quantile baseline: the model's own, or one that learns from the same showers."""
+    if model.members[0].nfe == 0:
+        return None
+    own = without_network(model)
+    if own is not None:
+        return own
+    recipe = load_recipe("quantile")
+    system = SYSTEMS[recipe.system]
+    refiner = system(system.resolve(recipe.system_config(), fast, full), model.geometry)
+    refiner.fit(fast, full, seed)
+    return Model([refiner.eval()], recipe, model.geometry, model.domain)
 
 
 def _all_phases(
