@@ -47,7 +47,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", TILE)
+    monkeypatch.setattr(module, "CHUNK", 4 * TILE)
 
 
 def refined(folder: Path, name: str, **options) -> np.ndarray:

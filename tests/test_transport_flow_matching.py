@@ -107,6 +107,12 @@ def test_the_carried_part_is_learned_as_a_condition() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"steps": 0}, "steps must be a whole number from 1 to"),
+        ({"steps": "abc"}, "steps must be a whole number from 1 to"),
+        ({"steps": 10**9}, "steps must be a whole number from 1 to"),
+        ({"steps": 5000}, "steps must be at most 1000"),
+        ({"window": 0}, "window must be a whole number"),
+        ({"width": -3}, "width must be a whole number"),
         ({"carried": 3}, "carried must be from 0 to 2"),
         ({"weights": [1.0]}, "weights must be 3 positive numbers"),
         ({"weights": [1.0, 0.0, 1.0]}, "weights must be 3 positive numbers"),

@@ -12,9 +12,9 @@ __all__ = ["demo"]
 
 def demo(
     ctx: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(
-        "demo-output"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")
+    ] = Path("demo-output"),
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results if they exist.")

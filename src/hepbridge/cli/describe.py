@@ -91,13 +91,13 @@ def _model_words(record: Mapping[str, Any]) -> str:
         _geometry_words(record["geometry"]),
     ]
     made, metrics = record["provenance"], record["metrics"]
-    if made:
+    if {"versions", "date", "training_pairs", "training_seconds", "request"} <= made.keys():
         versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
         lines.append(
             f"  made             {made['date']}, {made['training_pairs']:,} training pairs, "
             f"{made['training_seconds']:.0f} s, seed {made['request']['seed']} ({versions})"
         )
-    if metrics:
+    if {"n", "distance"} <= metrics.keys():
         distances = ", ".join(f"{name} {value:.4f}" for name, value in metrics["distance"].items())
         lines.append(f"  held out         {metrics['n']:,} showers, distance to full: {distances}")
     blocks = {"trained on, fast": domain["fast"], "trained on, full": domain["full"]}

@@ -14,15 +14,23 @@ __all__ = ["evaluate"]
 
 def evaluate(
     ctx: typer.Context,
-    ref: Annotated[list[Path], typer.Option(help="Full simulation (repeat to join files).")],
+    ref: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Full simulation (repeat to join files).")
+    ],
     cand: Annotated[
         list[str],
-        typer.Option(help="A candidate, NAME=FILE (repeat; files of one name are joined)."),
+        typer.Option(
+            metavar="NAME=FILE", help="A candidate (repeat; files of one name are joined)."
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the report.")
+    ],
     ref2: Annotated[
         list[Path] | None,
-        typer.Option(help="A second, independent full simulation: the statistical floor."),
+        typer.Option(
+            metavar="FILE", help="A second, independent full simulation: the statistical floor."
+        ),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Also the conventions of the SQuIRELS paper's Table I.")
@@ -32,7 +40,10 @@ def evaluate(
     ] = True,
     band: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=FILE of another member of NAME's ensemble, for its band."),
+        typer.Option(
+            metavar="NAME=FILE",
+            help="What another member of NAME's ensemble made: drawn as a band (repeatable).",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of bootstraps, splits and classifiers.")] = 0,
     overwrite: Annotated[

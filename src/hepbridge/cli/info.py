@@ -11,7 +11,7 @@ __all__ = ["info"]
 
 def info(
     ctx: typer.Context,
-    file: Annotated[str, typer.Argument(help="A shower file, a model file, or a shipped model.")],
+    file: Annotated[str, typer.Argument(help="A shower file or a model file.")],
 ) -> None:
     """Say what a shower file or a model file is, in words."""
     from hepbridge.cli import describe

@@ -14,16 +14,17 @@ def refine(
     ctx: typer.Context,
     model: Annotated[
         str,
-        typer.Argument(
-            help="Model: a file (holds a / or ends in .safetensors), or a shipped name."
-        ),
+        typer.Argument(help="Model file (its name holds a / or ends in .safetensors)."),
     ],
     fast: Annotated[Path, typer.Argument(help="File of fast showers.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File of showers to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="File of showers to write.")
+    ],
     seed: Annotated[int, typer.Option(help="Seed of the noise; each event has its own.")] = 0,
     member: Annotated[int, typer.Option(min=0, help="Which member of an ensemble.")] = 0,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Showers at a time; changes no output bit.")
+        int | None,
+        typer.Option(min=1, help="Showers at a time (default 4096); changes no output bit."),
     ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes; their number changes no output bit.")

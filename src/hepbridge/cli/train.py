@@ -12,16 +12,36 @@ __all__ = ["train"]
 
 def train(
     ctx: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, for example squirels.")],
-    fast: Annotated[list[Path], typer.Option(help="Fast-simulation file (repeat to join files).")],
-    full: Annotated[list[Path], typer.Option(help="Full-simulation file (repeat to join files).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a recipe: squirels, quantile (the baseline without a network), "
+            "squirels-paper or squirels-paper-reduced."
+        ),
+    ],
+    fast: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="Fast-simulation file (repeat to join files)."),
+    ],
+    full: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="Full-simulation file (repeat to join files)."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="Model file to write (.safetensors)."),
+    ],
     config: Annotated[
-        Path | None, typer.Option(help="YAML file laid over the recipe, value by value.")
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file laid over the recipe, value by value."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="One value of the recipe: training.steps=2000 (repeatable)."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One value of the recipe: training.steps=2000 (repeatable).",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of all randomness in the training.")] = 0,

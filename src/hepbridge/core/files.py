@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from hepbridge.core.errors import OutputError
 
 __all__ = ["atomic_path", "check_output", "file_digest", "write_text"]
+
+_FULL = re.compile("No space left|[0-9]+ requested and [0-9]+ written")  # the latter: NumPy
 
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
@@ -56,15 +59,20 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
             os.replace(temporary, path)
         else:
             _rename_new(temporary, path)
-    except OSError as error:
-        if isinstance(error, OutputError):
+    except Exception as error:
+        # safetensors tells a failed write by an error of its own
+        if isinstance(error, OutputError) or not (
+            isinstance(error, OSError) or "I/O error" in str(error)
+        ):
             raise
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
+        if getattr(error, "errno", None) == errno.ENOSPC or _FULL.search(str(error)):
             raise OutputError(
                 f"the disk is full while writing {path}; free some space and run again "
                 "(nothing was left behind)"
             ) from error
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -86,7 +86,7 @@ class Showers:
         for name, value in (conditions or {}).items():
             named[name] = _column(value, f"condition {name!r}", where)
         weight = None if weights is None else _column(weights, "weights", where)
-        kept = {name: np.asarray(value) for name, value in (columns or {}).items()}
+        kept = {name: np.atleast_1d(value) for name, value in (columns or {}).items()}
         sized: dict[str, Any] = {**named, "weights": weight, **kept}
         for name, value in sized.items():
             if value is not None and len(value) != len(cells32):
@@ -181,7 +181,10 @@ def make_event_ids(cells: NDArray[np.float32], energy: NDArray[np.float64]) -> N
 
 
 def _floats(value: ArrayLike, name: str, where: str) -> NDArray[Any]:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise DataError(f"{where}: {name} is no array of numbers ({error})") from error
     if array.dtype.kind not in "fiu":
         raise DataError(f"{where}: {name} must be numbers, got dtype {array.dtype}")
     return np.atleast_1d(array)

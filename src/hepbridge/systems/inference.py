@@ -134,6 +134,8 @@ def check_domain(model: Model, showers: Showers) -> None:
 
 def check_units(fast: Showers, refined: Showers) -> None:
     """Warn if fast showers hold so little or so much energy that their unit must be wrong."""
+    if not len(fast):
+        return
     before, after = (float((s.e_sum / s.incident_energy).mean()) for s in (fast, refined))
     if max(before, after) > UNITS_APART * min(before, after):
         log.warning(

@@ -16,6 +16,9 @@ from hepbridge.transports.couplings import assign, random_windows, symmetrise
 
 __all__ = ["FlowMatching"]
 
+_MOST = 10_000_000  # of anything countable: beyond it is a typing error or a hostile file
+_MOST_STEPS = 1000
+
 
 class FlowMatching(nn.Module):
     r"""A velocity field that carries the source distribution to the target, given the conditions.
@@ -67,6 +70,15 @@ class FlowMatching(nn.Module):
         depth: int = 4,
     ) -> None:
         super().__init__()
+        counts = {"steps": steps, "window": window, "windows": windows, "train_steps": train_steps}
+        counts |= {"width": width, "depth": depth}
+        for name, value in counts.items():
+            if not isinstance(value, int) or not 1 <= value <= _MOST:
+                raise ConfigError(
+                    f"flow_matching: {name} must be a whole number from 1 to {_MOST}, got {value!r}"
+                )
+        if steps > _MOST_STEPS:
+            raise ConfigError(f"flow_matching: steps must be at most {_MOST_STEPS}, got {steps}")
         if not 0 <= carried < dim:
             raise ConfigError(f"carried must be from 0 to {dim - 1}, got {carried}")
         self.dim, self.carried, self.carried_weight = dim, carried, carried_weight
