@@ -1,5 +1,5 @@
 # Everything happens in .venv, which the first target that needs it makes.
-#   make demo    install, train on the bundled sample, refine, write demo-output/report.html
+#   make demo    install, train on the bundled sample, refine, write demo-output/report/report.html
 #   make test    ruff, mypy and the whole test suite (what .ci/run calls)
 
 PYTHON ?= python3
@@ -17,7 +17,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_N
 .PHONY: help demo test lint docs results clean
 
 help:
-	@echo "make demo     train on the bundled sample and write demo-output/report.html"
+	@echo "make demo     train on the bundled sample and write demo-output/report/report.html"
 	@echo "make test     lint, types and the whole test suite"
 	@echo "make lint     ruff and mypy only"
 	@echo "make docs     build docs/_build/html"

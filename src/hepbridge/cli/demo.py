@@ -22,9 +22,10 @@ def demo(
 ) -> None:
     """Train on the bundled sample, refine held-out showers at 20, 50 and 80 GeV, and report."""
     from hepbridge.deploy.demo import run
-    from hepbridge.report import table
+    from hepbridge.report import summary, table
 
     done = run(output, overwrite=overwrite, seed=seed)
     record = {"report": done.report, "seconds": done.seconds, **done.evaluation.to_dict()}
     ctx.obj.result(record, table(done.evaluation))
+    ctx.obj.note(summary(done.evaluation.to_dict()))
     ctx.obj.note(f"wrote {done.report} ({done.seconds:.0f} s)")

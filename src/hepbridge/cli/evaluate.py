@@ -54,7 +54,7 @@ def evaluate(
     from hepbridge.cli import samples
     from hepbridge.core.errors import ConfigError
     from hepbridge.metrics import evaluate as run
-    from hepbridge.report import check_directory, table, write
+    from hepbridge.report import check_directory, summary, table, write
 
     files = {"ref": ref, **({"ref2": ref2} if ref2 else {}), **samples.by_name(cand)}
     check_directory(output, overwrite=overwrite)  # before the slow part
@@ -83,4 +83,5 @@ def evaluate(
         evaluation, reference, candidates, second, output, bands=bands, overwrite=overwrite
     )
     ctx.obj.result({"report": page, **evaluation.to_dict()}, table(evaluation))
+    ctx.obj.note(summary(evaluation.to_dict()))
     ctx.obj.note(f"wrote {page}")

@@ -48,4 +48,5 @@ def joined(paths: Sequence[Path]) -> Showers:
     from hepbridge.data import io
     from hepbridge.data.join import join
 
-    return join([io.load(path) for path in paths], [str(path) for path in paths])
+    # a file that stores its geometry knows best; others are read as the SQuIRELS calorimeter
+    return join([io.load(p, geometry=None) for p in paths], [str(p) for p in paths])

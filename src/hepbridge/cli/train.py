@@ -68,4 +68,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
+    held = model.metrics
+    ctx.obj.note(f"on {held['n']} held-out showers, distance to full simulation (classifier AUC):")
+    for name, distance in held["distance"].items():
+        ctx.obj.note(f"  {name:10} {distance:.4f} ({held['auc'][name]:.3f})")
     ctx.obj.result({"output": output, **model.describe()}, f"{output} is a trained model")

@@ -107,6 +107,11 @@ class Transport(Protocol):
     @property
     def nfe(self) -> int: ...
 
+    @property
+    def planned_steps(self) -> int:
+        """Optimiser steps of all phases together, which ``training.steps`` of a recipe replaces."""
+        ...
+
     def phases(self, pairs: Pairs, seed: int) -> Iterator[Phase]: ...
 
     def apply(

@@ -10,7 +10,7 @@ from typing import Any
 from hepbridge.report.style import roles
 from hepbridge.report.text import name_of, number, times
 
-__all__ = ["GRADES", "MARKS", "Judgement", "grade", "judge", "losses", "mean_ratios"]
+__all__ = ["GRADES", "MARKS", "Judgement", "grade", "judge", "losses", "mean_ratios", "summary"]
 
 _LEVEL = 0.05  # p below which a candidate is called distinguishable
 _FAR = 3.0  # floor ratio from which a row counts as far away
@@ -50,6 +50,12 @@ def judge(record: Record) -> list[Judgement]:
     """A verdict for every candidate, in the order of the tables."""
     means = mean_ratios(record)
     return [_judge(record, name, means.get(name)) for name in _candidates(record)]
+
+
+def summary(record: Record) -> str:
+    """The verdicts in plain lines, and what the refined candidate loses to."""
+    lines = [f"{found.name}: {found.summary}" for found in judge(record)]
+    return "\n".join([*lines, *losses(record)])
 
 
 def _judge(record: Record, name: str, mean: float | None) -> Judgement:

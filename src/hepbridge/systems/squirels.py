@@ -101,7 +101,7 @@ class Squirels(Refiner):
 
     @property
     def planned_steps(self) -> int:
-        return int(getattr(self.transport, "planned_steps", 1))
+        return 0 if self.transport is None else int(self.transport.planned_steps)
 
     @classmethod
     def resolve(cls, config: SystemConfig, fast: Showers, full: Showers) -> SystemConfig:

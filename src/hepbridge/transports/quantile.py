@@ -34,6 +34,7 @@ class Quantile(nn.Module):
 
     claims = Claims(coupling=True, invertible=True, deterministic=True)
     nfe = 0
+    planned_steps = 0
 
     def __init__(
         self,
