@@ -55,8 +55,8 @@ def test_mismatch_names_the_rows() -> None:
         match_by_energy(make(ENERGY), make(other))
     assert str(caught.value) == (
         "the incident energies of 1 of 5 pairs differ by more than 0.0001 (relative), also after "
-        "sorting both by energy. First: fast row 2: 50000 MeV, full row 2: 55000 MeV. Pass samples "
-        "with the same energies, or a larger tolerance"
+        "sorting both by energy. First: fast row 2: 50000 MeV, full row 2: 55000 MeV. Fast and "
+        "full showers must be simulated with the same incident energies"
     )
     match_by_energy(make(ENERGY), make(other), tolerance=0.1)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from hepbridge.core.errors import ConfigError, OutputError, TrainingInterrupted
-from hepbridge.data import sample
-from hepbridge.systems.model_file import Model
+from hepbridge.data import io, sample
+from hepbridge.systems.model_file import Model, load
 from hepbridge.systems.train import train
 from hepbridge.transports import flow_matching
 
@@ -81,3 +84,35 @@ def test_a_finished_model_is_not_trained_again(pairs, tmp_path: Path) -> None:
     assert output.stat().st_mtime_ns == before
     with pytest.raises(OutputError, match="exists already"):
         train(*pairs, overrides=[*SMALL, "training.steps=41"], output=output, device="cpu")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(pairs, tmp_path: Path) -> None:
+    """The command line under torchrun: one file, written once, by a training of two processes."""
+    for name, showers in zip(("fast", "full"), pairs, strict=True):
+        io.save(showers, tmp_path / f"{name}.h5")
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "hepbridge.cli",
+    ]
+    words = ["train", "squirels", "--fast", "fast.h5", "--full", "full.h5", "-o", "m.safetensors"]
+    small = [w for override in SMALL[:-1] for w in ("--set", override)]
+    done = subprocess.run(
+        [sys.executable, *launch, *words, "--device", "cpu", *small],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("is a trained model") == 1
+    assert set(load(tmp_path / "m.safetensors").metrics["distance"]) == {
+        "fast",
+        "quantile",
+        "refined",
+    }
+    assert not (tmp_path / "m.safetensors.checkpoint").exists()

@@ -69,6 +69,8 @@ def train(
         overwrite=overwrite,
     )
     held = model.metrics
+    if not held:  # one of several processes, but not the one that judges and writes
+        return
     ctx.obj.note(f"on {held['n']} held-out showers, distance to full simulation (classifier AUC):")
     for name, distance in held["distance"].items():
         ctx.obj.note(f"  {name:10} {distance:.4f} ({held['auc'][name]:.3f})")

@@ -69,8 +69,8 @@ def match_by_energy(
     )
     raise DataError(
         f"the incident energies of {int(apart.sum())} of {n} pairs differ by more than "
-        f"{tolerance:g} (relative), {how}. First: {first}. Pass samples with the same energies, "
-        "or a larger tolerance"
+        f"{tolerance:g} (relative), {how}. First: {first}. Fast and full showers "
+        "must be simulated with the same incident energies"
     )
 
 

@@ -29,7 +29,7 @@ from hepbridge.systems.inference import UNITS_APART, refine
 from hepbridge.systems.model_file import Domain, Model, load, read_header
 from hepbridge.systems.recipe import Recipe, load_recipe
 from hepbridge.systems.refiner import Refiner
-from hepbridge.training import History, fit
+from hepbridge.training import History, fit, leads
 
 __all__ = ["split", "train"]
 
@@ -122,6 +122,8 @@ def train(
         _domain(fast, full),
         provenance=_provenance(request, history, len(training), device),
     )
+    if not leads():  # under torchrun one process judges and writes
+        return model
     baseline = _baseline(model, fast[training], full[training], seed)
     model.metrics = gate(model, baseline, fast[held], full[held], seed)
     if output is not None:

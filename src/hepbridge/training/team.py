@@ -19,7 +19,12 @@ from torch import Tensor
 from hepbridge.core.errors import ConfigError
 from hepbridge.training.devices import choose_device
 
-__all__ = ["Team"]
+__all__ = ["Team", "leads"]
+
+
+def leads() -> bool:
+    """Is this the process that writes files: the only one, or rank 0 under torchrun?"""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 class Team:
