@@ -69,7 +69,7 @@ def main() -> None:
         )
         print(f"{name}: trained, {models[name].provenance['training_seconds']} s", flush=True)
 
-    settings = ClassifierSettings(seeds=5, curve=(0.25, 0.5))
+    settings = ClassifierSettings(seeds=5, curve=(0.5,))
     found = {}
     for label, parts in (("fixed", FIXED), ("mixed", ("test",))):
         ref, ref2 = (join([load(args.showers, k, p) for p in parts]) for k in ("full", "full2"))

@@ -15,6 +15,7 @@ __all__ = ["ConditionalQuantile"]
 _Z_MAX = 4.5  # knots span +-_Z_MAX standard deviations
 _U_MIN = 1e-6  # probabilities are kept this far from 0 and 1
 _LEAST = 400  # rows in a window
+_SMOOTH = 0.6  # half width over which quantiles are smoothed, in the unit of the condition
 _REACH = 0.05  # half its width, in the unit of the condition, unless the rows ask for more
 
 
@@ -91,7 +92,7 @@ class ConditionalQuantile(nn.Module):
         if high - low < 1e-6:
             low, high = low - 0.5, high + 0.5
         grid = np.linspace(low, high, self.nodes)
-        windows = _windows(c, grid)
+        windows, smooth = _windows(c, grid), _smoother(grid)
         trend = _Trend(c, grid, self.degree)
         groups = self.groups.cpu().numpy()
         table = np.empty((self.nodes, self.n_groups, self.knots))
@@ -108,10 +109,13 @@ class ConditionalQuantile(nn.Module):
                 )
             atom[:, group] = trend.fraction(~hit)
             centre, scale, residual = trend.standardise(np.where(hit, block, 0.0), hit)
+            curves = np.empty((self.nodes, self.knots))
             for k, rows in enumerate(windows):
                 inside = residual[rows][hit[rows]]
-                inside = inside if len(inside) >= 50 else residual[hit]
-                table[k, group] = centre[k] + scale[k] * (_quantiles(inside, z) + rising)
+                curves[k] = _quantiles(inside if len(inside) >= 50 else residual[hit], z)
+            # sorting is the monotone rearrangement (Chernozhukov et al. 2010): it only helps
+            curves = np.sort(smooth @ curves, axis=1) + rising
+            table[:, group] = centre[:, None] + scale[:, None] * curves
         self.table.copy_(torch.from_numpy(table))
         self.atom.copy_(torch.from_numpy(np.clip(atom, 0.0, 1.0 - _U_MIN)))
         self.range.copy_(torch.tensor([low, high]))
@@ -179,6 +183,21 @@ def _windows(c: NDArray[np.float64], grid: NDArray[np.float64]) -> list[NDArray[
         distance = np.abs(c - at)
         reach = max(_REACH, float(np.partition(distance, least - 1)[least - 1]))
         out.append(np.flatnonzero(distance <= reach))
+    return out
+
+
+def _smoother(grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix of local quadratic regression over the nodes, tricube weights of half width `_SMOOTH`.
+
+    Source: Cleveland, J. Am. Stat. Assoc. 74 (1979) 829.
+    """
+    distance = grid - grid[:, None]
+    out = np.zeros_like(distance)
+    for k, d in enumerate(distance):
+        root = np.clip(1 - np.abs(d / _SMOOTH) ** 3, 0, None) ** 1.5
+        used = root > 0
+        basis = np.polynomial.polynomial.polyvander(d[used] / _SMOOTH, min(2, used.sum() - 1))
+        out[k, used] = np.linalg.pinv(basis * root[used, None])[0] * root[used]
     return out
 
 
