@@ -47,7 +47,7 @@ class Group(TyperGroup):
             # The reader of our output is gone: nobody is left to tell, at interpreter exit neither.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(_BROKEN_PIPE) from error
-        except Exception as error:
+        except Exception as error:  # the last resort: a bug ends in one sentence, too
             if type(error).__module__.partition(".")[0] in ("typer", "click"):
                 if _session(ctx).json and hasattr(error, "format_message"):
                     _answer(error.format_message(), 2)

@@ -77,9 +77,10 @@ class ConditionalQuantile(nn.Module):
 
         The finite values are centred and scaled by their median and interquartile range, smooth
         polynomials of the condition; the quantiles of what is left are taken around each node, in
-        a window that holds at least 1/48 of the rows and 400. So the trend with the condition
-        cannot widen a distribution, and the shape has enough statistics. A sample at one fixed
-        condition gives constant tables.
+        a window that holds at least 1/48 of the rows and 400, and then smoothed over the nodes by
+        local quadratic regression. So the trend with the condition cannot widen a distribution, and
+        the noise of one window is not that of the table. A sample at one fixed condition gives
+        constant tables.
 
         Raises:
             DataError: if a group has no finite value at all, or fewer than 50 rows are given.
