@@ -69,7 +69,7 @@ def test_quick_start_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     hb.save(sample.load("train_full")[:1000], "geant4.h5")
     short = functools.partial(hb.train, overrides=["training.steps=20"])
     monkeypatch.setattr(hb, "train", short, raising=False)
-    monkeypatch.setattr(hb, "evaluate", functools.partial(hb.evaluate, classifier=()))
+    monkeypatch.setattr(hb, "evaluate", functools.partial(hb.evaluate, classifiers=()))
     text = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(import hepbridge.*?)```", text, re.S)
     assert code is not None

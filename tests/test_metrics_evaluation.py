@@ -21,7 +21,7 @@ from hepbridge.metrics.paper import TABLE_I, paper_rows
 from hepbridge.metrics.sets import make_sets
 from metrics_toys import joined, spectrum, toy_showers
 
-FAST = {"bootstraps": 20, "splits": 40, "classifier": ()}
+FAST = {"bootstraps": 20, "splits": 40, "classifiers": ()}
 
 
 def real(folder: Path, name: str, n: int) -> Showers:
@@ -71,7 +71,11 @@ def test_record_has_the_documented_form(two_energies: Evaluation) -> None:
     keys = {"emd", "sigma", "emd_sample", "ratio", "excess", "excess_upper95", "above_q95"}
     assert set(row["candidates"]["good"]) == keys
     tree = first["classifier"]["bad"]["trees"]["high"]
-    assert {"auc", "se", "floor_auc", "floor_se", "n", "curve"} <= set(tree)
+    floor = {"floor_auc", "floor_se", "floor_curve", "excess", "excess_upper95"}
+    assert set(tree) == {"auc", "se", "n", "train_n", "curve"} | floor
+    assert tree["excess"] == pytest.approx(tree["auc"] - tree["floor_auc"])
+    assert tree["excess_upper95"] > tree["excess"]
+    assert [p["n"] for p in tree["curve"]] == [p["n"] for p in tree["floor_curve"]]
     assert set(first["paper"]["rows"][0]["candidates"]) == {"good", "bad"}
 
 
@@ -172,11 +176,11 @@ def test_unknown_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="no candidate"):
         evaluate(ref, {}, **FAST)
     with pytest.raises(ConfigError, match="unknown classifier 'tree'; did you mean 'trees'"):
-        evaluate(ref, {"c": ref}, classifier=("tree",))
+        evaluate(ref, {"c": ref}, classifiers=("tree",))
     with pytest.raises(ConfigError, match="unknown observable 'n_hits'; did you mean 'n_hit'"):
-        evaluate(ref, {"c": ref}, starred=["n_hits"], classifier=())
+        evaluate(ref, {"c": ref}, starred=["n_hits"], classifiers=())
     with pytest.raises(ConfigError, match="20 splits"):
-        evaluate(ref, {"c": ref}, splits=5, classifier=())
+        evaluate(ref, {"c": ref}, splits=5, classifiers=())
     with pytest.raises(DataError, match="format 99"):
         Evaluation.from_dict({"format_version": 99})
     with pytest.raises(DataError, match="samples, sets missing"):

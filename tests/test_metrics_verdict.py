@@ -129,7 +129,7 @@ def test_full_evaluation_is_calibrated() -> None:
     ratios, p = [], []
     for k in range(trials):
         ref, ref2, cand = (toy_showers(150, 1000 * j + k) for j in (1, 2, 3))
-        found = evaluate(ref, {"c": cand}, ref2, bootstraps=2, splits=100, classifier=(), seed=k)
+        found = evaluate(ref, {"c": cand}, ref2, bootstraps=2, splits=100, classifiers=(), seed=k)
         ratios += [r["candidates"]["c"]["ratio"] for r in found.sets[0]["rows"]]
         p.append(found.verdict["c"]["p"])
     by_trial = np.array(ratios).reshape(trials, 7).mean(axis=1)

@@ -59,7 +59,7 @@ def record(samples: tuple[Showers, dict[str, Showers], Showers]) -> dict[str, An
         ref2,
         bootstraps=5,
         splits=20,
-        classifier=(),
+        classifiers=(),
         command="hepbridge evaluate <x>",
     ).to_dict()
 
@@ -317,7 +317,7 @@ def test_mixed_weighted_and_banded_samples_are_drawn(
 
 def test_one_mixed_candidate_is_enough() -> None:
     ref, cand = toy(1, 0.8, MIXED), toy(2, 0.7, MIXED)
-    record = evaluate(ref, {"gflash": cand}, bootstraps=2, splits=20, classifier=()).to_dict()
+    record = evaluate(ref, {"gflash": cand}, bootstraps=2, splits=20, classifiers=()).to_dict()
     look = styles(["gflash"], "gflash", None)
     plates = {
         p.key: p

@@ -36,8 +36,14 @@ def evaluate(
         bool, typer.Option("--paper", help="Also the conventions of the SQuIRELS paper's Table I.")
     ] = False,
     classifier: Annotated[
-        bool, typer.Option("--classifier/--no-classifier", help="The classifier test (slow part).")
-    ] = True,
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Of the classifier test: trees (default) or mlp (repeatable)."
+        ),
+    ] = None,
+    no_classifier: Annotated[
+        bool, typer.Option("--no-classifier", help="Without the classifier test, the slow part.")
+    ] = False,
     band: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,11 +57,15 @@ def evaluate(
     ] = False,
 ) -> None:
     """Compare candidates with full simulation; write report.html, metrics.json and the figures."""
+    from rich.console import Group
+
     from hepbridge.cli import samples
     from hepbridge.core.errors import ConfigError
     from hepbridge.metrics import evaluate as run
-    from hepbridge.report import check_directory, summary, table, write
+    from hepbridge.report import check_directory, classifier_table, summary, table, write
 
+    if no_classifier and classifier:
+        raise ConfigError("--classifier and --no-classifier exclude each other; leave one out")
     files = {"ref": ref, **({"ref2": ref2} if ref2 else {}), **samples.by_name(cand)}
     check_directory(output, overwrite=overwrite)  # before the slow part
     candidates = {name: samples.joined(paths) for name, paths in files.items()}
@@ -74,7 +84,7 @@ def evaluate(
         candidates,
         second,
         seed=seed,
-        classifier=("trees",) if classifier else (),
+        classifiers=() if no_classifier else tuple(dict.fromkeys(classifier or ["trees"])),
         paper=paper,
         paths={name: " ".join(str(path) for path in paths) for name, paths in files.items()},
         command=shlex.join(["hepbridge", *sys.argv[1:]]),
@@ -82,6 +92,7 @@ def evaluate(
     page = write(
         evaluation, reference, candidates, second, output, bands=bands, overwrite=overwrite
     )
-    ctx.obj.result({"report": page, **evaluation.to_dict()}, table(evaluation))
+    tables = [found for found in (table(evaluation), classifier_table(evaluation)) if found]
+    ctx.obj.result({"report": page, **evaluation.to_dict()}, Group(*tables))
     ctx.obj.note(summary(evaluation.to_dict()))
     ctx.obj.note(f"wrote {page}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = ["Session"]
 
@@ -48,7 +48,7 @@ class Session:
         if not self.quiet:
             typer.echo(words, err=True)
 
-    def result(self, record: Mapping[str, Any], words: str | Table) -> None:
+    def result(self, record: Mapping[str, Any], words: RenderableType) -> None:
         """The answer, on standard output: ``words``, or with ``--json`` the ``record``."""
         if self.json:
             typer.echo(json.dumps(_plain(record), allow_nan=False, ensure_ascii=False))

@@ -1,114 +1,73 @@
-"""The classifier test: can trees tell a candidate from full simulation? AUC 0.5 = they cannot.
+"""The classifier test: can a classifier tell a candidate from full simulation? AUC 0.5 = it cannot.
 
-Gradient-boosted trees (scikit-learn's histogram version) on cells or on shower shapes, equal class
-sizes, cross-validated so that every shower is tested once per seed by a model that saw neither it
-nor a shower of the same incident energy. An AUC is read beside its standard error, the floor (the
-same recipe on two full simulations) and the learning curve: a classifier trained on few showers
-flatters the candidate.
+Equal class sizes, cross-validated so that every shower is tested once per seed by a classifier that
+saw neither it nor a shower of the same incident energy. An AUC is read beside its standard error,
+the floor (the same recipe on two full simulations) and the learning curve: a classifier trained on
+few showers flatters the candidate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.core.errors import DataError
+from hepbridge.core.registry import Registry
 from hepbridge.core.rng import stream
 from hepbridge.data.showers import Showers
+from hepbridge.metrics.classifier_inputs import Features
+from hepbridge.metrics.classifier_settings import QUICK, ClassifierSettings, MLPSettings
 from hepbridge.metrics.distance import Floats
-from hepbridge.metrics.observables import HIT_THRESHOLD
+from hepbridge.metrics.verdict import Z95
 
 __all__ = [
     "CLASSIFIERS",
-    "INPUTS",
+    "QUICK",
+    "Classifier",
     "ClassifierSettings",
+    "MLPSettings",
+    "above_floor",
     "auc_standard_error",
     "classifier_test",
-    "high_level",
-    "low_level",
 ]
 
-Features = NDArray[np.float32]
+
+class Classifier(Protocol):
+    """Learns to tell two classes of rows apart; made anew for every fold of every seed."""
+
+    inputs: ClassVar[Mapping[str, Callable[[Showers], Features]]]
+    """Level ("low", "high") -> what the classifier sees of showers, (N, features)."""
+
+    def __init__(self, settings: ClassifierSettings, seed: int) -> None: ...
+
+    def fit(
+        self,
+        x: Features,
+        label: NDArray[np.bool_],
+        weights: Floats | None,
+        groups: NDArray[np.int64],
+    ) -> None:
+        """Train on rows ``x`` of class ``label`` (True: candidate). ``weights`` None: all are 1.
+
+        Rows of one group share an incident energy or a row number: a classifier that holds out
+        showers of its own keeps a group together.
+        """
+
+    def score(self, x: Features) -> Floats:
+        """A number (N,) per row, the larger the more like the candidate."""
 
 
-@dataclass(frozen=True)
-class ClassifierSettings:
-    """How much work a classifier test is.
-
-    ``seeds`` cross-validations in ``folds`` folds; ``curve``: fractions of the training set for
-    the learning curve (one seed each, the whole set is always there); ``trees`` boosting rounds.
-    """
-
-    seeds: int = 5
-    folds: int = 5
-    curve: tuple[float, ...] = (0.25, 0.5)
-    trees: int = 100
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1 or self.folds < 2 or self.trees < 1:
-            raise ConfigError(
-                f"a classifier test needs seeds ≥ 1, folds ≥ 2, trees ≥ 1; got {self}"
-            )
-        if any(not 0 < f < 1 for f in self.curve):
-            raise ConfigError(
-                f"learning-curve fractions must lie between 0 and 1, got {self.curve}"
-            )
-
-
-def low_level(showers: Showers) -> Features:
-    """Cells / incident energy and log incident energy, (N, n_cells + 1)."""
-    energy = showers.incident_energy[:, None]
-    return np.concatenate([showers.cells / energy, np.log(energy)], axis=1).astype(np.float32)
-
-
-def high_level(showers: Showers) -> Features:
-    """Shower shapes, (N, 8 + rings).
-
-    ``e_ratio``, ``n_hit``, ``e_max`` / incident energy, energy-weighted centre and width along x
-    and y (in cells), the energy fraction in the inner two rings, and in each ring. Rings are
-    squares around the centre of the x-y plane: with 10×10 cells ring 0 is the central 4 cells and
-    the inner two rings are the central 16.
-    """
-    cells = showers.cells.astype(np.float64)
-    total = np.maximum(cells.sum(axis=1), np.finfo(np.float64).tiny)
-    energy, geometry = showers.incident_energy, showers.geometry
-    columns = [total / energy, (cells > HIT_THRESHOLD).sum(axis=1), cells.max(axis=1) / energy]
-    offsets = []
-    for axis in ("x", "y"):
-        position = geometry.centres(axis)
-        centre = cells @ position / total
-        square = cells @ position**2 / total
-        columns += [centre, np.sqrt(np.maximum(square - centre**2, 0.0))]
-        offsets.append(np.abs(position - geometry.shape[geometry.axes.index(axis)] / 2))
-    ring = np.floor(np.maximum(*offsets)).astype(np.int64)
-    in_ring = cells @ (ring[:, None] == np.arange(ring.max() + 1)) / total[:, None]
-    columns += [in_ring[:, :2].sum(axis=1), *in_ring.T]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _trees(settings: ClassifierSettings, seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    # Small, regularised trees: on showers with a planted 1 % fault their AUC on unseen showers is
-    # higher than that of scikit-learn's defaults (0.59 against 0.58 when trained on 1,000 + 1,000,
-    # 0.64 against 0.62 on 4,000 + 4,000), at half the cost.
-    return HistGradientBoostingClassifier(
-        max_iter=settings.trees,
-        learning_rate=0.1,
-        max_leaf_nodes=8,
-        l2_regularization=10.0,
-        max_bins=63,
-        early_stopping=False,
-        random_state=seed,
-    )
-
-
-INPUTS: dict[str, Callable[[Showers], Features]] = {"low": low_level, "high": high_level}
-CLASSIFIERS: dict[str, Callable[[ClassifierSettings, int], Any]] = {"trees": _trees}
+CLASSIFIERS = Registry(
+    "classifier",
+    {
+        "trees": "hepbridge.metrics.classifier_trees:Trees",
+        "mlp": "hepbridge.metrics.classifier_mlp:MLP",
+    },
+)
 
 
 def auc_standard_error(auc: float, n_positive: float, n_negative: float) -> float:
@@ -122,6 +81,16 @@ def auc_standard_error(auc: float, n_positive: float, n_negative: float) -> floa
     return float(np.sqrt(max(variance, 0.0) / (n_positive * n_negative)))
 
 
+def above_floor(auc: float, se: float, floor_auc: float, floor_se: float) -> dict[str, float]:
+    """``excess`` = AUC − floor AUC and ``excess_upper95``, its one-sided 95 % upper limit.
+
+    ``upper95 = excess + 1.645 √(se² + floor_se²)``. The two AUCs share the reference, which
+    correlates them; taken as independent, the limit is on the safe side.
+    """
+    excess = auc - floor_auc
+    return {"excess": excess, "excess_upper95": excess + Z95 * float(np.hypot(se, floor_se))}
+
+
 def classifier_test(
     ref: Showers,
     cand: Showers,
@@ -130,32 +99,36 @@ def classifier_test(
     settings: ClassifierSettings | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """AUC of telling ``cand`` from ``ref``, per input ("low", "high").
+    """AUC of telling ``cand`` from ``ref`` with a classifier of `CLASSIFIERS`, per level of input.
 
-    Each holds ``auc`` (mean over folds and seeds), ``se`` (Hanley–McNeil for the test size, plus
-    the scatter of the seeds / √seeds), ``n`` per class, ``train_n`` per class, and ``curve``:
-    the same at smaller training sets and at the whole one. Row i of both samples, and rows that
-    share an incident energy in a spectrum, stay in the same fold. Shower weights are used in
-    training and testing; n in ``se`` is then the effective number.
+    Each level ("low", "high") holds ``auc`` (mean over folds and seeds), ``se`` (Hanley–McNeil for
+    the test size, plus the scatter of the seeds / √seeds), ``n`` per class, ``train_n`` per class,
+    and ``curve``: n, auc and se at smaller training sets and at the whole one. Row i of both
+    samples, and rows that share an incident energy in a spectrum, stay in the same fold. Shower
+    weights are used in training and testing; n in ``se`` is then the effective number.
 
     Raises ConfigError for an unknown classifier, DataError for samples of unequal size or smaller
-    than the number of folds.
+    than twice the number of folds, or with fewer incident energies than folds.
     """
     settings = settings or ClassifierSettings()
-    if name not in CLASSIFIERS:
-        raise ConfigError(f"unknown classifier {name!r}; available: {', '.join(CLASSIFIERS)}")
+    make: type[Classifier] = CLASSIFIERS[name]
     if len(ref) != len(cand) or len(ref) < 2 * settings.folds:
         raise DataError(
             f"a classifier test needs two samples of equal size, at least {2 * settings.folds}; "
             f"got {len(ref)} and {len(cand)}"
         )
+    groups = _groups(ref)
+    if groups.max() + 1 < 2 * settings.folds:
+        raise DataError(
+            f"showers of equal incident energy are tested together, but {groups.max() + 1} energies "
+            f"cannot be cut into {settings.folds} folds; use fewer folds, or one energy at a time"
+        )
     weighted = ref.weights is not None or cand.weights is not None
     weights = np.concatenate([_weights(ref), _weights(cand)]) if weighted else None
-    groups = _groups(ref)
     out = {}
-    for level, inputs in INPUTS.items():
+    for level, inputs in make.inputs.items():
         x = np.concatenate([inputs(ref), inputs(cand)])
-        run = _Run(CLASSIFIERS[name], settings, x, weights, groups, seed)
+        run = _Run(make, settings, x, weights, groups, seed)
         full = run.auc(range(settings.seeds), 1.0)
         curve = [run.auc(range(1), fraction) for fraction in settings.curve]
         out[level] = {
@@ -170,7 +143,7 @@ def classifier_test(
 
 @dataclass(frozen=True)
 class _Run:
-    make: Callable[[ClassifierSettings, int], Any]
+    make: type[Classifier]
     settings: ClassifierSettings
     x: Features  # (2n, features): ref, then cand
     weights: Floats | None  # (2n,), mean 1 in each class; None, not ones: scikit-learn is faster
@@ -201,15 +174,15 @@ class _Run:
         for k in range(self.settings.folds):
             train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
             train = rng.permutation(train)[: max(1, round(fraction * len(train)))]
+            groups = np.tile(self.groups[train], 2)
             train, test = np.concatenate([train, train + n]), np.concatenate([test, test + n])
             model = self.make(self.settings, int(rng.integers(2**31)))
-            w_train, w_test = self._weights_of(train), self._weights_of(test)
             # one thread: these samples are small, and threads that wait for a busy core cost
             # far more than they gain
             with threadpool_limits(1, user_api="openmp"):
-                model.fit(self.x[train], label[train], sample_weight=w_train)
-                score = model.predict_proba(self.x[test])[:, 1]
-            aucs.append(roc_auc_score(label[test], score, sample_weight=w_test))
+                model.fit(self.x[train], label[train], self._weights_of(train), groups)
+                score = model.score(self.x[test])
+            aucs.append(roc_auc_score(label[test], score, sample_weight=self._weights_of(test)))
             sizes.append(len(train) // 2)
         return float(np.mean(aucs)), int(np.mean(sizes))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,12 @@ from hepbridge.core.progress import Bar, progress
 from hepbridge.core.rng import stream
 from hepbridge.core.units import GEV
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.classifier import CLASSIFIERS, ClassifierSettings, classifier_test
+from hepbridge.metrics.classifier import (
+    CLASSIFIERS,
+    ClassifierSettings,
+    above_floor,
+    classifier_test,
+)
 from hepbridge.metrics.distance import Floats, Pool, bootstrap_counts
 from hepbridge.metrics.floor import Floor, half_splits
 from hepbridge.metrics.observables import OBSERVABLES, Observable, table_rows
@@ -40,6 +45,8 @@ class Evaluation:
             and ``sigma`` are mean and scatter of the bootstraps; ``emd_sample`` is the EMD of the
             samples as they are, from which ``ratio``, ``excess`` and ``above_q95`` come: a
             bootstrap adds its own noise, which near the floor is as large as the distance.
+            ``classifier``: candidate -> classifier -> level -> `classifier_test` with the floor's
+            ``floor_auc``, ``floor_se`` and ``floor_curve``, and `above_floor`.
         verdict: per candidate, over all sets that have a floor.
         starred: observables that enter a training loss: shown, but not in verdicts and means.
     """
@@ -81,7 +88,7 @@ def evaluate(
     seed: int = 0,
     bootstraps: int = 100,
     splits: int = 200,
-    classifier: Sequence[str] = ("trees",),
+    classifiers: Sequence[str] = ("trees",),
     classifier_settings: ClassifierSettings | None = None,
     starred: Sequence[str] = (),
     paper: bool = False,
@@ -95,13 +102,14 @@ def evaluate(
     in the unit of the observable; ``candidates`` are bootstrapped ``bootstraps`` times against the
     fixed ``ref``; at mixed energies rows are drawn in pairs, ref and candidate together, because
     a candidate with another draw of incident energies would measure the spectrum. Weights of
-    showers are used throughout. ``classifier=()`` leaves the classifier test out.
+    showers are used throughout. ``classifiers`` are names of
+    `hepbridge.metrics.classifier.CLASSIFIERS` ("trees", "mlp"); () leaves the classifier test out.
 
     Raises ConfigError for names that do not exist or are not allowed, DataError for samples that
     cannot be compared.
     """
     check_names(candidates)
-    _check_known("classifier", classifier, CLASSIFIERS)
+    _check_known("classifier", classifiers, CLASSIFIERS)
     _check_known("observable", starred, OBSERVABLES)
     if bootstraps < 2 or splits < 20:
         raise ConfigError(
@@ -111,7 +119,7 @@ def evaluate(
     sets = make_sets(ref, candidates, ref2, seed=seed)
     records: list[dict[str, Any]] = []
     judged: list[tuple[int, dict[str, Any]]] = []  # rows, and per candidate those above, by set
-    with progress("evaluate", sum(_steps(s, len(classifier)) for s in sets)) as bar:
+    with progress("evaluate", sum(_steps(s, len(classifiers)) for s in sets)) as bar:
         for sample in sets:
             rows, measured = _rows(sample, seed, bootstraps, splits, bar)
             judge = [m for m in measured if m.floor is not None and m.name not in starred]
@@ -129,7 +137,7 @@ def evaluate(
                 "verdict": {c: combine([found], len(judge)).to_dict() for c, found in above.items()}
                 or None,
                 "ratio_geometric_mean": {c: _mean_ratio(c, judge) for c in above} or None,
-                "classifier": _classifiers(sample, classifier, settings, seed, bar),
+                "classifier": _classifiers(sample, classifiers, settings, seed, bar),
             }
             if paper and not sample.mixed:
                 found = paper_rows(sample.ref, sample.candidates, bootstraps=bootstraps, seed=seed)
@@ -241,11 +249,23 @@ def _classifiers(
         for candidate, showers in sample.candidates.items():
             found = classifier_test(sample.ref, showers, name, settings=settings, seed=seed)
             for level, result in found.items():
-                result["floor_auc"] = None if floor is None else floor[level]["auc"]
-                result["floor_se"] = None if floor is None else floor[level]["se"]
+                result.update(_beside(result, None if floor is None else floor[level]))
             out[candidate][name] = found
             bar.advance(20, f"classifier {name}")
     return out
+
+
+def _beside(result: Mapping[str, Any], floor: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The floor of a classifier test, and how far the candidate lies above it."""
+    if floor is None:
+        missing = ("floor_auc", "floor_se", "floor_curve", "excess", "excess_upper95")
+        return dict.fromkeys(missing)
+    return {
+        "floor_auc": floor["auc"],
+        "floor_se": floor["se"],
+        "floor_curve": floor["curve"],
+        **above_floor(result["auc"], result["se"], floor["auc"], floor["se"]),
+    }
 
 
 def _steps(sample: SampleSet, classifiers: int) -> int:
@@ -270,10 +290,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _check_known(kind: str, names: Sequence[str], known: Mapping[str, object]) -> None:
+def _check_known(kind: str, names: Sequence[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, list(known), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise ConfigError(f"unknown {kind} {name!r}{hint} available: {', '.join(known)}")
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from hepbridge.metrics.distance import Floats
 from hepbridge.metrics.floor import Floor
 
-__all__ = ["Excess", "Verdict", "combine", "excess", "rows_above"]
+__all__ = ["Z95", "Excess", "Verdict", "combine", "excess", "rows_above"]
 
-_Z95 = 1.6448536269514722  # one-sided 95 % of a normal distribution
+Z95 = 1.6448536269514722  # one-sided 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,17 @@ class Excess:
 class Verdict:
     """How many of how many rows lie above the floor's 95 % quantile, and how likely that is.
 
-    ``p`` is the probability of at least ``above`` rows if the candidate were full simulation.
+    ``p`` is the probability of at least ``above`` rows if the candidate were full simulation. It is
+    never below ``p_bound``, 1 / (splits + 1): there, only "p ≤ p_bound" is known.
     """
 
     above: int
     of: int
     p: float
+    p_bound: float = 0.0
 
     def to_dict(self) -> dict[str, float]:
-        return {"above": self.above, "of": self.of, "p": self.p}
+        return {"above": self.above, "of": self.of, "p": self.p, "p_bound": self.p_bound}
 
 
 def excess(distance: float, bootstrap: Floats, floor: Floor, std_ref: float) -> Excess | None:
@@ -51,7 +53,7 @@ def excess(distance: float, bootstrap: Floats, floor: Floor, std_ref: float) -> 
         return None
     value = (distance - floor.mean) / std_ref
     scatter = np.sqrt(2.0 * (bootstrap.var(ddof=1) + floor.distances.var(ddof=1))) / std_ref
-    return Excess(value, value + _Z95 * float(scatter))
+    return Excess(value, value + Z95 * float(scatter))
 
 
 def rows_above(
@@ -78,4 +80,4 @@ def combine(sets: Sequence[tuple[int, NDArray[np.int64]]], rows: int) -> Verdict
     for _, counts in sets:
         null = np.convolve(null, np.bincount(counts) / len(counts))
     smallest = 1.0 / (min(len(counts) for _, counts in sets) + 1)
-    return Verdict(above, rows, float(min(1.0, max(null[above:].sum(), smallest))))
+    return Verdict(above, rows, float(min(1.0, max(null[above:].sum(), smallest))), smallest)

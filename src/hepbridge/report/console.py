@@ -9,10 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from hepbridge.report.text import name_of, plus_minus, shorthand, times
+from hepbridge.report.text import above_floor, name_of, plus_minus, shorthand, times
 from hepbridge.report.words import MARKS, grade
 
-__all__ = ["as_record", "markdown", "table"]
+__all__ = ["as_record", "classifier_markdown", "classifier_table", "markdown", "table"]
 
 _COLOURS = {"floor": "green", "above": "yellow", "far": "red", "none": ""}
 _KEY = "✓ at most the 95 % quantile of the floor, ▲ above it, ▲▲ at least 3 times the floor"
@@ -73,6 +73,58 @@ def markdown(evaluation: Any) -> str:
             columns = [entry["label"], title, _floor(row, plus_minus), *cells]
             lines.append("| " + " | ".join(columns) + " |")
     return "\n".join([*lines, "", _caption(record).replace("*", "\\*")]) + "\n"
+
+
+def classifier_table(evaluation: Any) -> Table | None:
+    """AUC, floor and AUC − floor of every classifier test; None if there is none."""
+    tests = _tests(as_record(evaluation), shorthand)
+    if not tests:
+        return None
+    out = Table(
+        title="Classifier test (AUC; 0.5: indistinguishable)",
+        caption="AUC − floor with its one-sided 95 % upper limit.",
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for head in _TEST_COLUMNS:
+        out.add_column(head, no_wrap=True)
+    for cells in tests:
+        out.add_row(*map(Text, cells))
+    return out
+
+
+def classifier_markdown(evaluation: Any) -> str:
+    """The table of classifier tests in Markdown, ending with a newline; empty if there are none."""
+    tests = _tests(as_record(evaluation), plus_minus)
+    if not tests:
+        return ""
+    lines = [_TEST_COLUMNS, ("---",) * 3 + ("---:",) * 3, *tests]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+_TEST_COLUMNS = ("set", "candidate", "classifier, level", "AUC", "floor", "AUC − floor")
+
+
+def _tests(
+    record: Mapping[str, Any], write: Callable[[float, float], str]
+) -> list[tuple[str, ...]]:
+    """The cells of every classifier test, in the order of the page."""
+    return [
+        (
+            entry["label"],
+            name,
+            f"{kind}, {level}",
+            write(test["auc"], test["se"]),
+            "–" if test["floor_auc"] is None else write(test["floor_auc"], test["floor_se"]),
+            above_floor(test).replace(" at 95 %", ""),
+        )
+        for entry in record["sets"]
+        for name, kinds in entry["classifier"].items()
+        for kind, levels in kinds.items()
+        for level, test in levels.items()
+    ]
 
 
 def _names(record: Mapping[str, Any]) -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hepbridge.data.showers import Showers
-from hepbridge.report.figures import Plate
-from hepbridge.report.text import name_of, number, percent, plus_minus, times
+from hepbridge.report import learning_curves
+from hepbridge.report.plate import Plate
+from hepbridge.report.text import above_floor, name_of, number, p_value, percent, plus_minus, times
 from hepbridge.report.words import GRADES, MARKS, grade, judge, losses
 
 __all__ = ["page"]
@@ -38,11 +39,19 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, percent=percent, times=times, name_of=name_of, grade=grade, repr=repr
+        number=number,
+        percent=percent,
+        times=times,
+        name_of=name_of,
+        grade=grade,
+        repr=repr,
+        p_value=p_value,
+        above_floor=above_floor,
     )
     names = list(
         dict.fromkeys(n for s in record["sets"] for row in s["rows"] for n in row["candidates"])
     )
+    drawn = [(plate, None if png is None else _image(png)) for plate, png in plates]
     return environment.get_template("report.html.j2").render(
         record=record,
         names=names,
@@ -53,7 +62,8 @@ def page(
         grades=GRADES,
         marks=MARKS,
         plus_minus=plus_minus,
-        figures=[(plate, None if png is None else _image(png)) for plate, png in plates],
+        figures=[(p, image) for p, image in drawn if p.key != learning_curves.KEY],
+        curves=[(p, image) for p, image in drawn if p.key == learning_curves.KEY],
         energies={name: _range(s) for name, s in samples.items()},
         classifiers=_classifier_rows(record),
         versions={

@@ -1,4 +1,4 @@
-"""One panel of a figure: histogram with ratio, scatter of input against output, image."""
+"""One panel of a figure: a histogram with its ratio."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, cast
 import mplhep
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 
 from hepbridge.core.units import GEV
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.fidelity import rank_correlation
 from hepbridge.metrics.observables import HIT_THRESHOLD, OBSERVABLES
 from hepbridge.report.histograms import (
     Array,
@@ -34,7 +32,7 @@ from hepbridge.report.samples import DrawnSet
 from hepbridge.report.style import FLOOR, REFERENCE, Style
 from hepbridge.report.text import percent, plus_minus
 
-__all__ = ["PANELS", "Panel", "draw_histogram", "draw_image", "draw_scatter"]
+__all__ = ["PANELS", "Panel", "draw_histogram"]
 
 _LEGEND_LINE_IN = 0.163  # height of one legend line at the font size of style.RC
 _RATIO_RANGES = (0.1, 0.2, 0.5, 1.0)
@@ -308,59 +306,3 @@ def _outside(panel: Panel, drawn: dict[str, Binned]) -> str:
         if fraction > 0
     ]
     return ", ".join(parts)
-
-
-def draw_scatter(
-    ax: Axes, fast: Showers, refined: Showers, names: tuple[str, str], *, mixed: bool
-) -> float:
-    """Energy sum before and after, shower by shower; returns the rank correlation that is printed.
-
-    The correlation is taken at fixed incident energy (`hepbridge.metrics.rank_correlation`): the
-    range of incident energies alone would make any map look perfect.
-    """
-    x, y = fast.e_sum / 1000.0, refined.e_sum / 1000.0
-    inner = [0.0, 1.0] if mixed else [0.001, 0.999]
-    limits = np.quantile(x, inner), np.quantile(y, inner)
-    low, high = min(q[0] for q in limits), max(q[1] for q in limits)
-    rho = rank_correlation(fast, refined)
-    quantity = r"$E_\mathrm{sum}/E_\mathrm{inc}$" if mixed else r"$E_\mathrm{sum}$"
-    pad = 0.06 * (high - low)
-    box = (low - pad, high + pad)
-    image = ax.hexbin(
-        x,
-        y,
-        gridsize=45,
-        extent=(*box, *box),
-        norm=LogNorm(1),
-        cmap="viridis_r",
-        mincnt=1,
-        linewidths=0.1,
-    )
-    ax.plot(box, box, color="#3d3d3d", linewidth=0.9, linestyle=(0, (4, 3)))
-    ax.set_xlim(*box)
-    ax.set_ylim(*box)
-    ax.set_aspect("equal")
-    ax.set_xlabel(rf"$E_\mathrm{{sum}}$ before ({names[0]}) [GeV]")
-    ax.set_ylabel(rf"$E_\mathrm{{sum}}$ after ({names[1]}) [GeV]")
-    ax.text(
-        0.04,
-        0.96,
-        f"rank correlation of {quantity}:\n{rho:.3f}  (n = {len(x):,})",
-        transform=ax.transAxes,
-        va="top",
-        fontsize=8.5,
-    )
-    bar = _figure(ax).colorbar(image, ax=ax, fraction=0.046, pad=0.03)
-    bar.set_label("showers / bin")
-    return rho
-
-
-def draw_image(ax: Axes, image: Array, **how: Any) -> Any:
-    """A map of the last two axes of the geometry: the first (x) to the right, the second up."""
-    nx, ny = image.shape
-    mesh = ax.imshow(image.T, origin="lower", extent=(0, nx, 0, ny), interpolation="nearest", **how)
-    ax.tick_params(which="both", length=0, labelsize=7.5)
-    ax.minorticks_off()
-    ax.set_xticks([0, nx // 2, nx])
-    ax.set_yticks([0, ny // 2, ny])
-    return mesh

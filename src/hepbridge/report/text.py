@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-__all__ = ["name_of", "number", "percent", "plus_minus", "shorthand", "times"]
+__all__ = [
+    "above_floor",
+    "name_of",
+    "number",
+    "p_value",
+    "percent",
+    "plus_minus",
+    "shorthand",
+    "times",
+]
 
 _NAMES = {
     "e_sum": "energy sum",
@@ -21,6 +31,12 @@ _NAMES = {
 def name_of(observable: str) -> str:
     """The observable in words; a name without words of its own is shown as it is."""
     return _NAMES.get(observable, observable.replace("_", " "))
+
+
+def above_floor(test: Mapping[str, float | None]) -> str:
+    """AUC − floor AUC with its upper limit, ``0.021 (< 0.037 at 95 %)``; a dash without a floor."""
+    excess, upper = test.get("excess"), test.get("excess_upper95")
+    return "–" if excess is None else f"{excess:.3f} (< {upper:.3f} at 95 %)"
 
 
 def plus_minus(value: float, sigma: float) -> str:
@@ -56,6 +72,18 @@ def number(value: float) -> str:
     if magnitude < -5 or magnitude > 5:
         return f"{value:.2e}"
     return f"{value:.{max(0, 2 - magnitude)}f}"
+
+
+def p_value(verdict: Mapping[str, float]) -> str:
+    """``p = 0.295``, or ``p ≤ 0.005`` at the bound of a verdict: 200 splits know no more.
+
+    The bound is rounded up to two significant digits, so that it stays one.
+    """
+    p, bound = verdict["p"], verdict.get("p_bound", 0.0)
+    if p > bound:
+        return f"p = {number(p)}"
+    digits = 1 - math.floor(math.log10(bound))
+    return f"p ≤ {math.ceil(round(bound * 10.0**digits, 6)) / 10.0**digits:g}"
 
 
 def times(ratio: float | None) -> str:

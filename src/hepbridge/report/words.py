@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hepbridge.report.style import roles
-from hepbridge.report.text import name_of, number, times
+from hepbridge.report.text import above_floor, name_of, p_value, times
 
 __all__ = ["GRADES", "MARKS", "Judgement", "grade", "judge", "losses", "mean_ratios", "summary"]
 
@@ -70,7 +70,7 @@ def _judge(record: Record, name: str, mean: float | None) -> Judgement:
     status = "compatible" if verdict["p"] >= _LEVEL and not told[0] else "distinguishable"
     of_rows = (
         f"{verdict['above']} of {verdict['of']} rows lie above the 95 % quantile of the floor "
-        f"(p = {number(verdict['p'])})"
+        f"({p_value(verdict)})"
     )
     if status == "compatible":
         lead = f"compatible with full simulation at this sample size: {of_rows}"
@@ -117,7 +117,10 @@ def _classifier(record: Record, name: str) -> tuple[bool, str]:
         and r["auc"] - r["floor_auc"] > _SIGMAS * math.hypot(r["se"], r["floor_se"])
         for r, _ in results
     )
-    return tells, f"{words}, floor {worst['floor_auc']:.3f} ± {worst['floor_se']:.3f}."
+    words += f", floor {worst['floor_auc']:.3f} ± {worst['floor_se']:.3f}"
+    if worst.get("excess") is not None:
+        words += f": {above_floor(worst)} above the floor"
+    return tells, words + "."
 
 
 def losses(record: Record, fast: str | None = None, refined: str | None = None) -> list[str]:

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from hepbridge.data.showers import Showers
 from hepbridge.report.console import as_record
 from hepbridge.report.figures import draw_all
 from hepbridge.report.html import page
+from hepbridge.report.learning_curves import learning_curves
 from hepbridge.report.samples import Samples, drawn_sets
 from hepbridge.report.style import RC, roles, styles
 
@@ -58,7 +60,8 @@ def write(
     with _replacing(out_dir) as folder, matplotlib.rc_context(cast(Any, RC)):
         (folder / "figures").mkdir()
         plates = []
-        for plate in draw_all(sets, look, fast, refined):
+        drawn = chain(draw_all(sets, look, fast, refined), learning_curves(record, look, fast))
+        for plate in drawn:
             png = None
             if plate.figure is not None:
                 path = folder / "figures" / f"{plate.key}.png"

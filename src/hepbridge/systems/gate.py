@@ -10,7 +10,7 @@ import numpy as np
 
 from hepbridge.core.rng import stream
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.classifier import ClassifierSettings, classifier_test
+from hepbridge.metrics.classifier import QUICK, classifier_test
 from hepbridge.metrics.compare import compare, distances
 from hepbridge.systems.inference import refine
 from hepbridge.systems.model_file import Model
@@ -20,7 +20,6 @@ __all__ = ["gate", "without_network"]
 log = logging.getLogger(__name__)
 
 _NAMES = {"fast": "doing nothing", "quantile": "the quantile baseline (no network)"}
-_QUICK = ClassifierSettings(seeds=1, folds=3, curve=(), trees=50)
 _RESAMPLES = 20
 
 
@@ -42,7 +41,7 @@ def gate(
     distance = {name: compare(full, showers, seed=seed) for name, showers in candidates.items()}
     auc, error = {}, {}
     for name, showers in candidates.items():
-        found = classifier_test(full, showers, settings=_QUICK, seed=seed)
+        found = classifier_test(full, showers, settings=QUICK, seed=seed)
         auc[name] = 0.5 * (found["low"]["auc"] + found["high"]["auc"])
         error[name] = max(found["low"]["se"], found["high"]["se"])
     lost = []
