@@ -25,9 +25,11 @@ def test_every_format_version_has_a_golden_file() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_golden_files_load_and_refine_as_they_did(path: Path) -> None:
-    """Relative 1e-4: another machine's products differ in the last bits."""
+    """Relative 1e-3: that far the way in which tables are looked up may be off. The sum is closer."""
     found = load(path).refine(sample.load("gflash", 50)[:20]).cells
-    assert np.isclose(found, np.load(path.with_suffix(".npy")), rtol=1e-4, atol=1e-3).mean() > 0.999
+    truth = np.load(path.with_suffix(".npy"))
+    assert np.isclose(found, truth, rtol=1e-3, atol=1e-2).mean() > 0.999
+    assert np.allclose(found.sum(axis=1), truth.sum(axis=1), rtol=1e-5)
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ def test_bad_recipes_are_explained(override: str, message: str) -> None:
         from hepbridge.data import SQUIRELS
         from hepbridge.systems.squirels import Squirels
 
-        config = recipe.system_config().model_copy(update={"symmetry": "declared"})
+        config = recipe.system_config().model_copy(update={"symmetry": "declared", "dense": 2})
         Squirels(config, SQUIRELS)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class _Key(ISeedSequence):
         return self.key[:n_words].astype(dtype)
 
 
+@lru_cache(maxsize=256, typed=True)
 def stream_key(*parts: str | int) -> NDArray[np.uint64]:
     """The 128-bit Philox key of a stream, from any sequence of strings and integers."""
     text = "\x1f".join(f"{type(p).__name__}:{p}" for p in parts)

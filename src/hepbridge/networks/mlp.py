@@ -92,15 +92,17 @@ class ResidualMLP(nn.Module):
     def forward(self, x: Tensor, t: Tensor | None = None, c: Tensor | None = None) -> Tensor:
         """The output (N, dim_out); ``t`` and ``c`` as the constructor declared them."""
         gammas, betas = self._modulation(len(x), t, c)
-        h = self.enter(x)
-        for layer in range(self.depth):
-            u = self.up[layer](self.norms[layer](h))
+        # `forward` without the detour over the hooks of modules: a fifth of the time of one row
+        activation = self.activation.forward
+        h: Tensor = self.enter.forward(x)
+        for layer, (norm, up, down) in enumerate(zip(self.norms, self.up, self.down, strict=True)):
+            u = up.forward(norm.forward(h))
             if gammas is not None:
                 u = torch.addcmul(u, u, gammas[layer])
             if betas is not None:
                 u = u + betas[layer]
-            h = h + self.down[layer](self.activation(u))
-        return self.leave(self.activation(h))
+            h = h + down.forward(activation(u))
+        return self.leave.forward(activation(h))
 
     def _modulation(
         self, n: int, t: Tensor | None, c: Tensor | None

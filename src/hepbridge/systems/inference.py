@@ -1,10 +1,9 @@
-"""Applying a model: fixed tiles of rows, noise by event id, checks of the validity domain."""
+"""Applying a model: tiles of rows, noise by event id, checks of the validity domain."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,8 @@ from hepbridge.core.rng import event_normal
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.model_file import Model
+from hepbridge.systems.refiner import Refiner
+from hepbridge.systems.tiles import TILE, Tiles, tiles_of
 
 __all__ = [
     "TILE",
@@ -30,7 +31,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-TILE = 256  # rows that are always computed together; the last tile of a sample is padded
 UNITS_APART = 100  # two simulations of one detector never differ by this factor; MeV and GeV do
 _MARGIN = 0.01  # a random training sample never quite reaches the ends of its range
 
@@ -41,7 +41,7 @@ def refine(
     *,
     seed: int = 0,
     member: int = 0,
-    batch: int = 16 * TILE,
+    batch: int = 64 * TILE,
     device: str = "cpu",
     strict: bool = False,
 ) -> Showers:
@@ -54,7 +54,7 @@ def refine(
     Args:
         seed: of the noise, which is keyed by event id.
         member: which member of an ensemble.
-        batch: rows per pass, rounded up to whole tiles of 256.
+        batch: rows whose noise is drawn at once, rounded up to whole tiles of 256.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         strict: refuse showers outside the trained range instead.
 
@@ -90,10 +90,14 @@ def refine_cells(
     *,
     seed: int = 0,
     member: int = 0,
-    batch: int = 16 * TILE,
+    batch: int = 64 * TILE,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
-    """Refined cells (N, n_cells) of arrays that were checked before."""
+    """Refined cells (N, n_cells) of arrays that were checked before; see `refine`.
+
+    A single shower costs little more than its share of the arithmetic: it is not padded to a full
+    tile where a smaller one gives the same bits (`Tiles`). The first call tries that out.
+    """
     from hepbridge.training.devices import choose_device
 
     if not 0 <= member < len(model.members):
@@ -101,22 +105,50 @@ def refine_cells(
             f"the model has {len(model.members)} member(s); there is no member {member}"
         )
     where = choose_device(device)
-    refiner = model.members[member].to(where).eval()
+    refiner = _placed(model.members[member], where)
+    threads = torch.get_num_threads()
     out = np.empty_like(cells)
     step = max(1, -(-batch // TILE)) * TILE
-    with torch.inference_mode(), _one_thread(where):
-        for start in range(0, len(cells), step):
-            rows = slice(start, start + step)
-            noise = event_normal(seed, f"refine-{member}", event_ids[rows], refiner.noise_dim)
-            for tile in range(start, min(start + step, len(cells)), TILE):
-                some = slice(tile, min(tile + TILE, len(cells)))
-                local = slice(tile - start, some.stop - start)
-                x, e, z = (
-                    _padded(a, where)
-                    for a in (cells[some], incident_energy[some], noise[local].astype(np.float32))
-                )
-                y = refiner.refine(x, {"incident_energy": e}, z)
-                out[some] = y[: some.stop - tile].to("cpu", torch.float32).numpy()
+    try:
+        if where.type == "cpu" and threads != 1:
+            # how a product is split among threads may change its last bit
+            torch.set_num_threads(1)
+        with torch.inference_mode():
+            tiles = tiles_of(refiner, where, (model.domain.energy_min, model.domain.energy_max))
+            for start in range(0, len(cells), step):
+                rows = slice(start, start + step)
+                noise = event_normal(seed, f"refine-{member}", event_ids[rows], refiner.noise_dim)
+                some = cells[rows], incident_energy[rows], noise
+                out[rows] = _refine_rows(refiner, tiles, where, *some)
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+    return out
+
+
+def _refine_rows(
+    refiner: Refiner,
+    tiles: Tiles,
+    device: torch.device,
+    cells: NDArray[np.float32],
+    incident_energy: NDArray[np.float64],
+    noise: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """The rows tile by tile, in the order of their energies if places are known to be equal."""
+    n = len(cells)
+    out = np.empty((n, cells.shape[1]), dtype=np.float32)
+    order = None
+    if n > TILE and tiles.safe(TILE):
+        order = np.argsort(incident_energy, kind="stable")  # close conditions share tables
+    for start in range(0, n, TILE):
+        some: Any = slice(start, min(start + TILE, n))
+        count = some.stop - start
+        size = TILE if count == TILE else tiles.place(count)
+        if order is not None:
+            some = order[some]
+        x, e, z = (_padded(a[some], size).to(device) for a in (cells, incident_energy, noise))
+        y = refiner.refine(x, {"incident_energy": e}, z)
+        out[some] = y[:count].to("cpu", torch.float32).numpy()
     return out
 
 
@@ -178,20 +210,17 @@ def outside_domain(
     return outside
 
 
-def _padded(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """A tile as float32, filled up by repeating its last row, so that all products have one shape."""
-    if len(array) < TILE:
-        array = np.concatenate([array, np.repeat(array[-1:], TILE - len(array), axis=0)])
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)
+def _padded(array: NDArray[Any], size: int) -> Tensor:
+    """Rows as float32, filled up to ``size`` by repeating the last one."""
+    out = np.empty((size, *array.shape[1:]), dtype=np.float32)
+    out[: len(array)] = array
+    out[len(array) :] = array[-1]
+    return torch.from_numpy(out)
 
 
-@contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """Run with one thread on a CPU: how a product is split among threads may change its last bit."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _placed(refiner: Refiner, device: torch.device) -> Refiner:
+    """The refiner on its device, in evaluation mode; walks through its modules only if it must."""
+    tensor = next(refiner.buffers(), next(refiner.parameters(), None))
+    if refiner.training or (tensor is not None and tensor.device != device):
+        refiner.to(device).eval()
+    return refiner

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any, Self, TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hepbridge.transforms.lookup import ForwardTable, InverseTable
 from hepbridge.transforms.quantile_tables import fit_tables
 
 __all__ = ["ConditionalQuantile"]
 
 _Z_MAX = 4.5  # knots span +-_Z_MAX standard deviations
+T = TypeVar("T", ForwardTable, InverseTable)
 _U_MIN = 1e-6  # probabilities are kept this far from 0 and 1
 
 
@@ -43,7 +47,7 @@ class ConditionalQuantile(nn.Module):
     """
 
     def __init__(
-        self, groups: list[int], *, knots: int = 91, nodes: int = 49, degree: int = 4
+        self, groups: list[int], *, knots: int = 91, nodes: int = 49, degree: int = 3
     ) -> None:
         super().__init__()
         self.knots, self.nodes, self.degree = knots, nodes, degree
@@ -53,18 +57,12 @@ class ConditionalQuantile(nn.Module):
         self.atom: Tensor
         self.range: Tensor
         self.register_buffer("groups", torch.tensor(groups, dtype=torch.int64))
-        members, places = _pad_groups(groups)
-        self.members: Tensor
-        self.places: Tensor
-        self.register_buffer("members", members, persistent=False)
-        self.register_buffer("places", places, persistent=False)
         self.register_buffer("table", torch.zeros(nodes, self.n_groups, knots))
         self.register_buffer("atom", torch.zeros(nodes, self.n_groups))
         self.register_buffer("range", torch.tensor([0.0, 1.0]))
-
-    @property
-    def _step(self) -> float:
-        return 2 * _Z_MAX / (self.knots - 1)
+        self._forward: ForwardTable | None
+        self._inverse: InverseTable | None
+        self._forget()
 
     # -- learning -----------------------------------------------------------------------------
 
@@ -74,7 +72,8 @@ class ConditionalQuantile(nn.Module):
         The finite values are centred and scaled by their median and interquartile range, smooth
         polynomials of the condition; the quantiles of what is left are taken around each node, in
         a window that holds at least 1/48 of the rows and 400, and then smoothed over the nodes by
-        local quadratic regression. So the trend with the condition cannot widen a distribution, and
+        local quadratic regression, as widely as four-fold cross-validation of the pinball loss
+        finds best for each group. So the trend with the condition cannot widen a distribution, and
         the noise of one window is not that of the table. A sample at one fixed condition gives
         constant tables.
 
@@ -92,57 +91,38 @@ class ConditionalQuantile(nn.Module):
         self.table.copy_(torch.from_numpy(table))
         self.atom.copy_(torch.from_numpy(np.clip(atom, 0.0, 1.0 - _U_MIN)))
         self.range.copy_(torch.tensor(span))
+        self._forget()
 
     # -- the maps -----------------------------------------------------------------------------
 
     def forward(self, values: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
-        """z (N, d) of ``values`` (N, d) given ``condition`` (N,); ``noise`` (N, d) normal, for the atom."""
-        node, weight = self._locate(condition)
-        # one table per row and group; the members of a group are searched in it together
-        table = torch.lerp(self.table[node], self.table[node + 1], weight[:, :, None])
-        grouped = values[:, self.members].contiguous()
-        upper = torch.searchsorted(table, grouped, right=True).clamp(1, self.knots - 1)
-        left, right = table.gather(2, upper - 1), table.gather(2, upper)
-        position = (upper - 1) + (grouped - left) / (right - left).clamp_min(1e-30)
-        z_hit = (position * self._step - _Z_MAX).flatten(1)[:, self.places]
-        p0 = self._atom(node, weight)
-        u_hit = p0 + (1 - p0) * torch.special.ndtr(z_hit)
-        u = torch.where(values > -torch.inf, u_hit, p0 * torch.special.ndtr(noise))
-        return torch.special.ndtri(u.clamp(_U_MIN, 1 - _U_MIN))
+        """z (N, d) of ``values`` (N, d) given ``condition`` (N,); ``noise`` (N, d) normal, for the atom.
+
+        Looked up in a `ForwardTable`, which agrees with the formula within 2e-3 root mean square.
+        """
+        if self._forward is None:
+            self._forward = self._tabulate(ForwardTable)
+        return self._forward(values, condition, noise)
 
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
         """Values (N, d), finite or -inf, of ``z`` (N, d) given ``condition`` (N,)."""
-        node, weight = self._locate(condition)
-        p0 = self._atom(node, weight)
-        share = (torch.special.ndtr(z) - p0) / (1 - p0)
-        z_hit = torch.special.ndtri(share.clamp(_U_MIN, 1 - _U_MIN))
-        position = (z_hit + _Z_MAX) / self._step
-        low = position.long().clamp(0, self.knots - 2)
-        left, right = self._knot(node, weight, low), self._knot(node, weight, low + 1)
-        y = torch.lerp(left, right, position - low)
-        return torch.where(share > 0, y, -torch.inf)
+        if self._inverse is None:
+            self._inverse = self._tabulate(InverseTable)
+        return self._inverse(z, condition)
 
-    def _locate(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = self.range
-        position = ((condition - low) / (high - low)).clamp(0, 1) * (self.nodes - 1)
-        node = position.long().clamp(max=self.nodes - 2)
-        return node, (position - node)[:, None]
+    def _tabulate(self, kind: type[T]) -> T:
+        """What is computed once from the learned tables, at the first use."""
+        low, high = self.range.tolist()
+        with torch.inference_mode(False):
+            return kind(self.table, self.atom, self.groups, (low, high), z_max=_Z_MAX, u_min=_U_MIN)
 
-    def _atom(self, node: Tensor, weight: Tensor) -> Tensor:
-        return torch.lerp(self.atom[node], self.atom[node + 1], weight)[:, self.groups]
+    def _forget(self) -> None:
+        self._forward, self._inverse = None, None
 
-    def _knot(self, node: Tensor, weight: Tensor, knot: Tensor) -> Tensor:
-        """The table at (condition, variable, knot), linear between the two nodes of the condition."""
-        flat = self.table.view(-1)
-        size = self.n_groups * self.knots
-        index = node[:, None] * size + self.groups * self.knots + knot
-        return torch.lerp(flat[index], flat[index + size], weight)
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
+        self._forget()
 
-
-def _pad_groups(groups: list[int]) -> tuple[Tensor, Tensor]:
-    """Members (g, m) of every group, padded by repetition, and where variable d stands in it, flat."""
-    lists = [[d for d, g in enumerate(groups) if g == group] for group in range(max(groups) + 1)]
-    width = max(map(len, lists))
-    members = torch.tensor([(m * width)[:width] for m in lists])
-    places = torch.tensor([g * width + lists[g].index(d) for d, g in enumerate(groups)])
-    return members, places
+    def _apply(self, *args: Any, **options: Any) -> Self:
+        self._forget()
+        return super()._apply(*args, **options)

@@ -11,7 +11,12 @@ from hepbridge.core.errors import DataError
 __all__ = ["fit_tables"]
 
 _LEAST = 400  # rows in a window
-_SMOOTH = 0.6  # half width over which quantiles are smoothed, in the unit of the condition
+# half widths over which quantiles may be smoothed, in the unit of the condition
+_SMOOTH = (0.6, 1.0, 1.6, 2.5, 4.0)
+_FOLDS = 4  # of the cross-validation that chooses among them
+_FEW = 50  # finite values in a window; with fewer, those of all rows are used
+_VALUES = 1000  # at which distribution functions are smoothed
+_SCORED = 20_000  # values compared in each fold, about
 _REACH = 0.05  # half its width, in the unit of the condition, unless the rows ask for more
 
 
@@ -37,30 +42,99 @@ def fit_tables(
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5
     grid = np.linspace(low, high, nodes)
-    windows, smooth = _windows(c, grid), _smoother(grid)
-    trend = _Trend(c, grid, degree)
+    whole = _Curves(c, grid, degree)
+    # every fourth row in turn: a file sorted by the condition is no exception
+    folds = [np.arange(n) % _FOLDS == k for k in range(_FOLDS)]
+    parts = [_Curves(c[~fold], grid, degree) for fold in folds]
     n_groups = int(groups.max()) + 1
     table = np.empty((nodes, n_groups, len(z)))
     atom = np.empty((nodes, n_groups))
     rising = 1e-6 * np.arange(len(z))  # the inverse exists where values repeat, too
     for group in range(n_groups):
-        block = np.asarray(values[:, groups == group], dtype=np.float64)
-        hit = block > -np.inf
+        y = np.asarray(values[:, groups == group], dtype=np.float64)
+        hit = y > -np.inf
         if not hit.any():
             raise DataError(
                 f"variables {np.flatnonzero(groups == group).tolist()} are zero in all {n} rows; "
                 "a quantile transform cannot learn them"
             )
-        atom[:, group] = trend.fraction(~hit)
-        centre, scale, residual = trend.standardise(np.where(hit, block, 0.0), hit)
-        curves = np.empty((nodes, len(z)))
-        for k, rows in enumerate(windows):
-            inside = residual[rows][hit[rows]]
-            curves[k] = _quantiles(inside if len(inside) >= 50 else residual[hit], z)
-        # sorting is the monotone rearrangement (Chernozhukov et al. 2010): it only helps
-        curves = np.sort(smooth @ curves, axis=1) + rising
-        table[:, group] = centre[:, None] + scale[:, None] * curves
+        atom[:, group] = whole.trend.fraction(~hit)
+        loss = np.zeros(2 * len(_SMOOTH))
+        for fold, part in zip(folds, parts, strict=True):
+            row, column = np.nonzero(hit & fold[:, None])
+            some = slice(None, None, max(1, len(row) // _SCORED))
+            row, column = row[some], column[some]
+            tried = part.tables(y[~fold], hit[~fold], z) if hit[~fold].any() else []
+            loss[: len(tried)] += [_pinball(t, grid, c[row], y[row, column], z) for t in tried]
+        table[:, group] = whole.tables(y, hit, z)[int(np.argmin(loss))] + rising
     return table, atom, (low, high)
+
+
+class _Curves:
+    """Estimates of quantile curves at the nodes: two ways to smooth them, in several widths each."""
+
+    def __init__(self, c: NDArray[np.float64], grid: NDArray[np.float64], degree: int) -> None:
+        self.grid, self.trend = grid, _Trend(c, grid, degree)
+        self.windows = _windows(c, grid)
+        self.smoothers = [_smoother(grid, width) for width in _SMOOTH]
+
+    def tables(
+        self, y: NDArray[np.float64], hit: NDArray[np.bool_], z: NDArray[np.float64]
+    ) -> list[NDArray[np.float64]]:
+        """Tables (nodes, knots) of the finite values of a group ``y`` (N, m), one per estimate."""
+        # sorting is the monotone rearrangement (Chernozhukov et al. 2010): it only helps
+        return [np.sort(t, axis=1) for t in (*self._levels(y, hit, z), *self._values(y, hit, z))]
+
+    def _levels(
+        self, y: NDArray[np.float64], hit: NDArray[np.bool_], z: NDArray[np.float64]
+    ) -> list[NDArray[np.float64]]:
+        """Quantiles at fixed levels are smoothed: for distributions that move and scale."""
+        centre, scale, residual = self.trend.standardise(np.where(hit, y, 0.0), hit)
+        curves = np.empty((len(self.grid), len(z)))
+        for k, rows in enumerate(self.windows):
+            inside = residual[rows][hit[rows]]
+            curves[k] = _quantiles(inside if len(inside) >= _FEW else residual[hit], z)
+        return [centre[:, None] + scale[:, None] * (m @ curves) for m in self.smoothers]
+
+    def _values(
+        self, y: NDArray[np.float64], hit: NDArray[np.bool_], z: NDArray[np.float64]
+    ) -> list[NDArray[np.float64]]:
+        """Levels at fixed values are smoothed: for features that stay where they are."""
+        everything = np.sort(y[hit])
+        at = np.unique(np.quantile(everything, np.linspace(0, 1, _VALUES)))
+        inside = [y[rows][hit[rows]] for rows in self.windows]
+        inside = [np.sort(x) if len(x) >= _FEW else everything for x in inside]
+        level = np.stack([np.searchsorted(x, at, side="right") / len(x) for x in inside])
+        out = []
+        for matrix in self.smoothers:
+            smooth = np.maximum.accumulate(np.clip(matrix @ level, 0, 1), axis=1)
+            curves = (
+                _inverted(at, f, 0.5 / len(x), z) for f, x in zip(smooth, inside, strict=True)
+            )
+            out.append(np.stack(list(curves)))
+        return out
+
+
+def _pinball(
+    table: NDArray[np.float64],
+    grid: NDArray[np.float64],
+    c: NDArray[np.float64],
+    y: NDArray[np.float64],
+    z: NDArray[np.float64],
+) -> float:
+    """Sum over rows and levels of the pinball loss of a table, which the true quantiles minimise.
+
+    ``c``, ``y`` (rows,), finite. Source: Koenker and Bassett, Econometrica 46 (1978) 33.
+    """
+    position = np.interp(c, grid, np.arange(len(grid)))
+    node = np.minimum(position.astype(np.int64), len(grid) - 2)
+    weight = (position - node)[:, None]
+    inner = np.abs(z) <= 3.0
+    known = table[:, inner]
+    error = y[:, None] - (known[node] * (1 - weight) + known[node + 1] * weight)
+    level = ndtr(z[inner])
+    loss = np.maximum(level * error, (level - 1) * error)
+    return float(loss.sum(axis=0) @ np.gradient(level))  # levels weighted by their spacing
 
 
 def _windows(c: NDArray[np.float64], grid: NDArray[np.float64]) -> list[NDArray[np.int64]]:
@@ -74,17 +148,17 @@ def _windows(c: NDArray[np.float64], grid: NDArray[np.float64]) -> list[NDArray[
     return out
 
 
-def _smoother(grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix of local quadratic regression over the nodes, tricube weights of half width `_SMOOTH`.
+def _smoother(grid: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """The matrix of local quadratic regression over the nodes, tricube weights of half width ``width``.
 
     Source: Cleveland, J. Am. Stat. Assoc. 74 (1979) 829.
     """
     distance = grid - grid[:, None]
     out = np.zeros_like(distance)
     for k, d in enumerate(distance):
-        root = np.clip(1 - np.abs(d / _SMOOTH) ** 3, 0, None) ** 1.5
+        root = np.clip(1 - np.abs(d / width) ** 3, 0, None) ** 1.5
         used = root > 0
-        basis = np.polynomial.polynomial.polyvander(d[used] / _SMOOTH, min(2, used.sum() - 1))
+        basis = np.polynomial.polynomial.polyvander(d[used] / width, min(2, used.sum() - 1))
         out[k, used] = np.linalg.pinv(basis * root[used, None])[0] * root[used]
     return out
 
@@ -145,13 +219,31 @@ def _quantiles(x: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.flo
     """Quantiles at Phi(z); beyond what the sample resolves, linear in z with the outer slope."""
     reach = float(ndtri(1 - 0.5 / len(x)))
     q = np.quantile(x, ndtr(np.clip(z, -reach, reach)), method="hazen")
+    return _extended(q, z, -reach, reach)
+
+
+def _inverted(
+    at: NDArray[np.float64], level: NDArray[np.float64], least: float, z: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Values at Phi(z) of the distribution function ``level`` at ``at``, resolved down to ``least``."""
+    inner = (level >= least) & (level <= 1 - least)
+    if inner.sum() < 2:  # nearly all values are equal
+        return np.full(len(z), at[np.searchsorted(level, 0.5).clip(max=len(at) - 1)])
+    known, value = ndtri(level[inner]), at[inner]
+    return _extended(np.interp(z, known, value), z, known[0], known[-1])
+
+
+def _extended(
+    q: NDArray[np.float64], z: NDArray[np.float64], low: float, high: float
+) -> NDArray[np.float64]:
+    """The curve ``q`` between ``low`` and ``high``, continued with the slopes of its last units of z."""
+    out = q.copy()
+    known = (z >= low) & (z <= high)
     for side in (-1, 1):
-        outside = side * z > reach
-        if outside.any():
-            inner = side * z <= reach
-            edge = z[inner][-1 if side > 0 else 0]
-            near = inner & (np.abs(z - edge) < 1.0)
+        outside = (z > high) if side > 0 else (z < low)
+        if outside.any() and known.any():
+            edge, at = z[known][-1 if side > 0 else 0], q[known][-1 if side > 0 else 0]
+            near = known & (np.abs(z - edge) < 1.0)
             slope = (q[near].max() - q[near].min()) / max(np.ptp(z[near]), 1e-9)
-            at = q[inner][-1 if side > 0 else 0]
-            q[outside] = at + slope * (z[outside] - edge)
-    return q
+            out[outside] = at + slope * (z[outside] - edge)
+    return out

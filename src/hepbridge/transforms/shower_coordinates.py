@@ -20,42 +20,58 @@ class ShowerCoordinates(nn.Module):
     and the cells of a ring are scaled to its energy. So a small error of every cell cannot add up
     to a large one of the core, whose share fluctuates by half a per cent only.
 
+    With ``dense`` given, rings 0 … dense - 1 are those whose cells hold many particles each. Their
+    coordinates are shares :math:`\ln(E_i / R_{k(i)})`, which hardly depend on the ring's energy: what
+    the cells say and what the sums say is then said once. In the other rings a cell holds a few
+    particles or none, whose energies have features that do not scale (511 keV, thresholds): there
+    the coordinates are :math:`\ln(E_i / \mathrm{MeV})`. The way back is the same.
+
     Args:
         rings: for every cell the number of its ring, 0 … r; all 0 for none.
+        dense: number of dense rings; 0: the coordinates of all cells are :math:`\ln(E_i/E_\mathrm{inc})`.
 
-    Shapes: cells (N, n), incident_energy (N,) in the same unit, coordinates (N, n + r + 1).
+    Shapes: cells (N, n), incident_energy (N,) in MeV, coordinates (N, n + r + 1).
     """
 
-    def __init__(self, rings: list[int]) -> None:
+    def __init__(self, rings: list[int], *, dense: int = 0) -> None:
         super().__init__()
         self.n_cells, self.n_outer = len(rings), max(rings)
         self.dim = self.n_cells + self.n_outer + 1
+        self.dense = dense
         self.rings: Tensor
         self.membership: Tensor
         index = torch.tensor(rings)
-        member = torch.nn.functional.one_hot(index).to(torch.float32)
+        # the rings, the sum, and empty columns: a product with few columns is slow, and its last bit
+        # depends on the place of the row
+        member = torch.nn.functional.one_hot(index, -(-(self.n_outer + 2) // 16) * 16)
+        member[:, self.n_outer + 1] = 1
+        member = member.to(torch.float32)
         self.register_buffer("rings", index, persistent=False)
         self.register_buffer("membership", member, persistent=False)
 
     def forward(self, cells: Tensor, incident_energy: Tensor) -> Tensor:
         """Coordinates of cells; not negative, at least one positive."""
         ratio = cells / incident_energy[:, None]
-        outer = (ratio @ self.membership)[:, 1:]
-        return torch.log(torch.cat([ratio, outer, ratio.sum(dim=1, keepdim=True)], dim=1))
+        sums = (ratio @ self.membership)[:, : self.n_outer + 2]
+        if self.dense:
+            unit = incident_energy[:, None].reciprocal().expand_as(sums).clone()
+            unit[:, : self.dense] = sums[:, : self.dense].clamp_min(_TINY)
+            ratio = ratio / unit.index_select(1, self.rings)
+        return torch.log(torch.cat([ratio, sums[:, 1:]], dim=1))
 
     def inverse(self, y: Tensor, incident_energy: Tensor) -> Tensor:
         """Cells of coordinates; they add up to the sum, and in every ring to the ring."""
         values = torch.exp(y)
         shape = values[:, : self.n_cells]
         outer, total = values[:, self.n_cells : -1], values[:, -1:]
-        sums = shape @ self.membership
+        sums = (shape @ self.membership)[:, : self.n_outer + 1]
         # a ring without hits holds nothing, whatever its coordinate says
         outer = torch.where(sums[:, 1:] > 0, outer, 0.0)
         share = outer.sum(dim=1, keepdim=True)
-        outer = outer * (_OUTER_MAX * total / share.clamp_min(_TINY)).clamp_max(1.0)
-        energy = torch.cat([total - outer.sum(dim=1, keepdim=True), outer], dim=1)
+        kept = torch.minimum(share, _OUTER_MAX * total)
+        energy = torch.cat([total - kept, outer * (kept / share.clamp_min(_TINY))], dim=1)
         scale = energy * incident_energy[:, None] / sums.clamp_min(_TINY)
-        return shape * scale[:, self.rings]
+        return shape * scale.index_select(1, self.rings)
 
 
 _OUTER_MAX = 0.9  # the rings around the core never take more of the sum than this

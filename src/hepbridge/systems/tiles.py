@@ -1,0 +1,97 @@
+"""How many rows are computed together, such that it changes no bit of any of them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepbridge.core.rng import stream
+from hepbridge.systems.refiner import Refiner
+
+__all__ = ["TILE", "Tiles", "tiles_of"]
+
+TILE = 256  # rows of a full tile
+_SMALLER = (4, 8, 16, 32, 64, 128)
+_TRIED = 64  # different rows of a trial
+
+
+class Tiles:
+    """The tile sizes at which a refiner gives the same bits for a row, whatever is beside it.
+
+    A matrix product may add up in another order if it has other shapes, and vectorised functions
+    may treat the end of an array in another way. So a row is safe only in a tile of fixed size,
+    256 here, with the last one filled up; one shower then costs as much as 256. But with today's
+    libraries the same holds for several sizes at once: rows of a tile of 4 equal those of a tile of
+    256 to the bit. No library promises that, so each process tries it for each refiner and size when it is
+    first wanted: 64 random showers stand in four places each of a tile of 256 and are computed again
+    in tiles of the smaller size. A size is used only if all results are equal.
+
+    Safe to use by several threads at once.
+
+    Args:
+        refiner: on its device and in evaluation mode.
+        energy: a range of incident energies, MeV, to try.
+    """
+
+    def __init__(self, refiner: Refiner, energy: tuple[float, float]) -> None:
+        self._refiner = weakref.ref(refiner)
+        self._lock = threading.Lock()
+        self._safe: dict[int, bool] = {}
+        rng = stream(0, "tiles")
+        n_cells = refiner.geometry.n_cells
+        low, high = energy
+        e = low * (high / low) ** rng.random((_TRIED, 1))
+        cells = e / n_cells * rng.exponential(size=(_TRIED, n_cells)) ** 3
+        cells[:, 1:] *= rng.random((_TRIED, n_cells - 1)) < 0.7
+        noise = rng.standard_normal((_TRIED, refiner.noise_dim))
+        device = next(refiner.buffers(), next(refiner.parameters(), torch.empty(0))).device
+        self._rows = tuple(
+            torch.from_numpy(a.astype(np.float32)).to(device) for a in (cells, e[:, 0], noise)
+        )
+        self._order = torch.from_numpy(rng.permutation(np.arange(TILE) % _TRIED)).to(device)
+
+    def place(self, rows: int) -> int:
+        """The smallest safe tile for ``rows`` rows, at most 256."""
+        for size in _SMALLER:
+            if size >= rows and self.safe(size):
+                return size
+        return TILE
+
+    def safe(self, size: int) -> bool:
+        """Whether tiles of ``size`` rows may be mixed with full ones; 256: whether places may."""
+        if size not in self._safe:
+            with self._lock, torch.inference_mode():
+                self._safe[size] = self._try(size)
+        return self._safe[size]
+
+    def _try(self, size: int) -> bool:
+        full = self._refine(self._order)
+        truth = torch.empty_like(full[:_TRIED])
+        truth[self._order] = full
+        if not torch.equal(truth[self._order], full):
+            return False  # not even the place in a full tile is free
+        tiles = torch.split(self._order[: max(_TRIED, size)], size)
+        return all(torch.equal(self._refine(rows), truth[rows]) for rows in tiles)
+
+    def _refine(self, rows: Tensor) -> Tensor:
+        refiner = self._refiner()
+        if refiner is None:
+            raise RuntimeError("the refiner of these tiles is gone")
+        cells, energy, noise = (a[rows] for a in self._rows)
+        return refiner.refine(cells, {"incident_energy": energy}, noise)
+
+
+_KNOWN: weakref.WeakKeyDictionary[Refiner, dict[Any, Tiles]] = weakref.WeakKeyDictionary()
+
+
+def tiles_of(refiner: Refiner, device: torch.device, energy: tuple[float, float]) -> Tiles:
+    """The `Tiles` of a refiner on ``device``; the same object as long as the refiner lives."""
+    known = _KNOWN.setdefault(refiner, {})
+    if device not in known:
+        known[device] = Tiles(refiner, energy)
+    return known[device]
