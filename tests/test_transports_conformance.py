@@ -29,6 +29,22 @@ N = 8000
 
 SMALL: dict[str, dict[str, Any]] = {
     "flow_matching": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
+    "mmd": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
+    "light_sb": {"components": 3, "train_steps": 800, "learning_rate": 1e-2},
+    "i2sb": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
+    "staged_flow": {
+        "first": {"train_steps": 800, "width": 64, "depth": 2, "window": 64, "windows": 8},
+        "then": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
+    },
+    "dsbm": {
+        "sigma": 0.7,
+        "iterations": 3,
+        "steps_first": 500,
+        "steps": 300,
+        "width": 64,
+        "depth": 2,
+        "windows": 4,
+    },
     "dsb": {
         "iterations": 4,
         "steps_first": 800,

@@ -17,6 +17,7 @@ SMALL = [
     "training.steps=20",
     "model.knots=15",
     "model.nodes=5",
+    "model.transport=flow_matching",
     "model.options.width=16",
     "model.options.depth=1",
     "model.options.steps=2",
@@ -28,6 +29,7 @@ if __name__ == "__main__":
     model = train(
         sample.load("train_fast")[:1000],
         sample.load("train_full")[:1000],
+        recipe="quantile",
         overrides=SMALL,
         output=folder / f"{name}.safetensors",
         device="cpu",

@@ -60,6 +60,88 @@ BIBTEX: dict[str, str] = {
   archivePrefix = {arXiv},
   primaryClass  = {cs.LG}
 }""",
+    "distillation": """\
+@misc{distillation,
+  author = {Luhman, Eric and Luhman, Troy},
+  title  = {{Knowledge Distillation in Iterative Generative Models for Improved Sampling Speed}},
+  year   = {2021},
+  eprint = {2101.02388},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "i2sb": """\
+@inproceedings{i2sb,
+  author    = {Liu, Guan-Horng and Vahdat, Arash and Huang, De-An and Theodorou, Evangelos A. and
+               Nie, Weili and Anandkumar, Anima},
+  title     = {{I$^2$SB: Image-to-Image Schr\\"odinger Bridge}},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2023},
+  eprint    = {2302.05872},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CV}
+}""",
+    "sbunfold": """\
+@article{sbunfold,
+  author = {Diefenbacher, Sascha and Liu, Guan-Horng and Mikuni, Vinicius and Nachman, Benjamin and
+            Nie, Weili},
+  title  = {{Improving Generative Model-based Unfolding with Schr\\"odinger Bridges}},
+  year   = {2023},
+  eprint = {2308.12351},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
+}""",
+    "dsbm": """\
+@inproceedings{dsbm,
+  author    = {Shi, Yuyang and De Bortoli, Valentin and Campbell, Andrew and Doucet, Arnaud},
+  title     = {{Diffusion Schr\\"odinger Bridge Matching}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  eprint    = {2303.16852},
+  archivePrefix = {arXiv},
+  primaryClass  = {stat.ML}
+}""",
+    "dsbm_online": """\
+@inproceedings{dsbm_online,
+  author    = {De Bortoli, Valentin and Korshunova, Iryna and Mnih, Andriy and Doucet, Arnaud},
+  title     = {{Schr\\"odinger Bridge Flow for Unpaired Data Translation}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2024},
+  eprint    = {2409.09347},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "fast_perfekt": """\
+@article{fast_perfekt,
+  author  = {Wolf, Moritz and Stietz, Lars O. and Connor, Patrick L. S. and Schleper, Peter and
+             Bein, Samuel},
+  title   = {{Fast Perfekt: Regression-based refinement of fast simulation}},
+  journal = {SciPost Phys. Core},
+  volume  = {8},
+  pages   = {021},
+  year    = {2025},
+  eprint  = {2410.15992},
+  archivePrefix = {arXiv}
+}""",
+    "mmd": """\
+@article{mmd,
+  author  = {Gretton, Arthur and Borgwardt, Karsten M. and Rasch, Malte J. and
+             Sch\\"olkopf, Bernhard and Smola, Alexander},
+  title   = {{A Kernel Two-Sample Test}},
+  journal = {Journal of Machine Learning Research},
+  volume  = {13},
+  pages   = {723--773},
+  year    = {2012}
+}""",
+    "light_sb": """\
+@inproceedings{light_sb,
+  author    = {Korotin, Alexander and Gushchin, Nikita and Burnaev, Evgeny},
+  title     = {{Light Schr\\"odinger Bridge}},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024},
+  eprint    = {2310.01174},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
     "gflash": """\
 @article{gflash,
   author  = {Grindhammer, G. and Rudowicz, M. and Peters, S.},
@@ -100,13 +182,23 @@ BIBTEX: dict[str, str] = {
 
 METHODS: dict[str, tuple[str, ...]] = {
     # recipes: the task, and the method that solves it
-    "squirels": ("squirels", "flow_matching", "ot_cfm"),
+    "squirels": ("squirels", "flow_matching", "ot_cfm", "distillation"),
+    "squirels-flow": ("squirels", "flow_matching", "ot_cfm"),
     "squirels-paper": ("squirels", "dsb"),
     "squirels-paper-reduced": ("squirels", "dsb"),
+    "squirels-i2sb": ("squirels", "i2sb", "sbunfold"),
+    "squirels-dsbm": ("squirels", "dsbm", "dsbm_online"),
+    "squirels-mmd": ("squirels", "fast_perfekt", "mmd"),
     "quantile": ("squirels",),  # conditional quantile maps are textbook; the task is the paper's
     # transports
     "dsb": ("dsb",),
     "flow_matching": ("flow_matching", "ot_cfm"),
+    "staged_flow": ("flow_matching", "ot_cfm"),
+    "distilled": ("distillation",),
+    "mmd": ("fast_perfekt", "mmd"),
+    "light_sb": ("light_sb",),
+    "i2sb": ("i2sb", "sbunfold"),
+    "dsbm": ("dsbm", "dsbm_online"),
     # simulations, also those of the bundled sample; metrics
     "gflash": ("gflash", "gflash_homogeneous"),
     "geant4": ("geant4",),

@@ -9,6 +9,12 @@ TRANSPORTS = Registry(
     {
         "quantile": "hepbridge.transports.quantile:Quantile",
         "flow_matching": "hepbridge.transports.flow_matching:FlowMatching",
+        "staged_flow": "hepbridge.transports.staged_flow:StagedFlow",
         "dsb": "hepbridge.transports.dsb:DSB",
+        "distilled": "hepbridge.transports.distilled:Distilled",
+        "mmd": "hepbridge.transports.mmd:MMD",
+        "light_sb": "hepbridge.transports.light_sb:LightSB",
+        "i2sb": "hepbridge.transports.i2sb:I2SB",
+        "dsbm": "hepbridge.transports.dsbm:DSBM",
     },
 )

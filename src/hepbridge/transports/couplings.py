@@ -8,7 +8,50 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-__all__ = ["assign", "random_windows", "symmetrise"]
+from hepbridge.core.protocols import Pairs
+from hepbridge.core.rng import stream
+
+__all__ = ["assign", "draw_pairs", "order_rows", "random_windows", "symmetrise"]
+
+
+def order_rows(pairs: Pairs, seed: int) -> NDArray[np.int64]:
+    """Rows sorted along the ordering condition; in random order if there is none."""
+    if pairs.order is None:
+        return stream(seed, "order").permutation(len(pairs))
+    return np.argsort(pairs.conditions[pairs.order][:, 0].cpu().numpy(), kind="stable")
+
+
+def draw_pairs(
+    pairs: Pairs,
+    order: NDArray[np.int64],
+    width: int,
+    count: int,
+    rng: np.random.Generator,
+    scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch: row numbers (n,), source and target (n, d) coupled to each other, n = width count.
+
+    Pairs that belong together (``pairs.coupled``) are used as they are. Otherwise source and target
+    are independent symmetry images, coupled by exact optimal assignment inside windows of
+    neighbours; without ``scale`` they are left independent given their conditions.
+
+    Args:
+        order: of `order_rows`.
+        width, count: of the windows, see `random_windows`.
+        scale: (d,) factors on the coordinates inside the cost, see `assign`.
+    """
+    rows = random_windows(order, width, count, rng)
+    flat = torch.from_numpy(rows.reshape(-1))
+    x0, x1 = pairs.source[flat], pairs.target[flat]
+    if pairs.coupled:
+        return flat, x0, x1
+    if pairs.symmetries is not None:
+        x0 = symmetrise(x0, pairs.symmetries, rng)
+        x1 = symmetrise(x1, pairs.symmetries, rng)
+    if scale is not None:
+        windows = zip(x0.split(rows.shape[1]), x1.split(rows.shape[1]), strict=True)
+        x1 = torch.cat([b[assign(a, b, scale)] for a, b in windows])
+    return flat, x0, x1
 
 
 def random_windows(

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
-from hepbridge.core.rng import stream
 from hepbridge.networks.mlp import ResidualMLP
-from hepbridge.transports.couplings import assign, random_windows, symmetrise
+from hepbridge.transports.couplings import draw_pairs, order_rows
 
 __all__ = ["FlowMatching"]
 
@@ -115,29 +114,15 @@ class FlowMatching(nn.Module):
         """One phase of regression on couplings drawn anew for every batch."""
         if pairs.dim != self.dim:
             raise ConfigError(f"flow matching for {self.dim} coordinates got {pairs.dim}")
-        order = self._order(pairs, seed)
+        order = order_rows(pairs, seed)
         moving = self.dim - self.carried
         scale = torch.ones(self.dim)
         scale[moving:] = self.carried_weight**0.5
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-            rows = random_windows(order, self.window, self.windows, rng)
-            flat = torch.from_numpy(rows.reshape(-1))
-            x0, x1 = pairs.source[flat], pairs.target[flat]
-            if not pairs.coupled:
-                if pairs.symmetries is not None:
-                    x0 = symmetrise(x0, pairs.symmetries, rng)
-                    x1 = symmetrise(x1, pairs.symmetries, rng)
-                x1 = torch.cat(
-                    [
-                        b[assign(a, b, scale)]
-                        for a, b in zip(
-                            x0.split(rows.shape[1]), x1.split(rows.shape[1]), strict=True
-                        )
-                    ]
-                )
+            rows, x0, x1 = draw_pairs(pairs, order, self.window, self.windows, rng, scale)
             t = torch.from_numpy(rng.random((len(x0), 1), dtype=np.float32))
-            out = {"x0": x0, "x1": x1, "t": t, "c": self._context(pairs.rows(flat).conditions, x1)}
+            out = {"x0": x0, "x1": x1, "t": t, "c": self._context(pairs.rows(rows).conditions, x1)}
             if self.sigma:
                 noise = rng.standard_normal((len(x0), moving), dtype=np.float32)
                 out["epsilon"] = torch.from_numpy(noise)
@@ -153,12 +138,6 @@ class FlowMatching(nn.Module):
             return (error * weights).sum() / weights.sum()
 
         yield Phase("flow", self.network, batch, loss, self.train_steps, self.learning_rate)
-
-    def _order(self, pairs: Pairs, seed: int) -> np.ndarray:
-        """Rows sorted along the ordering condition; in random order if there is none."""
-        if pairs.order is None:
-            return stream(seed, "order").permutation(len(pairs))
-        return np.argsort(pairs.conditions[pairs.order][:, 0].cpu().numpy(), kind="stable")
 
     def _context(self, conditions: Conditions, x: Tensor) -> Tensor:
         """What the network is conditioned on (N, k): the named conditions, then the carried part."""

@@ -44,7 +44,7 @@ class Quantile(nn.Module):
         groups: list[int] | None = None,
         knots: int = 91,
         nodes: int = 49,
-        degree: int = 4,
+        degree: int = 3,
     ) -> None:
         super().__init__()
         if len(condition_dims) > 1 or any(k != 1 for k in condition_dims.values()):
@@ -59,10 +59,14 @@ class Quantile(nn.Module):
 
     def phases(self, pairs: Pairs, seed: int) -> Iterator[Phase]:
         """Learns both sides at once; there is nothing to train."""
-        c = self._scalar(pairs.conditions, pairs.source).double().cpu().numpy()
-        self.source.fit(pairs.source.double().cpu().numpy(), c)
-        self.target.fit(pairs.target.double().cpu().numpy(), c)
+        self.fit(self.source, pairs.source, pairs.conditions)
+        self.fit(self.target, pairs.target, pairs.conditions)
         yield from ()
+
+    def fit(self, side: ConditionalQuantile, x: Tensor, conditions: Conditions) -> None:
+        """Learn the tables of one side; the samples of the two sides may differ in size."""
+        c = self._scalar(conditions, x).double().cpu().numpy()
+        side.fit(x.double().cpu().numpy(), c)
 
     def to_normal(self, x: Tensor, conditions: Conditions, noise: Tensor) -> Tensor:
         """Source coordinates (N, d) to standard normal ones."""

@@ -1,0 +1,279 @@
+"""Distillation: a student that does in one, two or four evaluations what its teacher does in many."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hepbridge.core.errors import ConfigError
+from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
+from hepbridge.networks.mlp import ResidualMLP
+from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise
+from hepbridge.transports.discrepancies import sliced_energy_distance
+
+__all__ = ["Distilled"]
+
+_ROWS = 2048  # moved by the teacher at once
+
+
+class Distilled(nn.Module):
+    r"""A student :math:`S` trained towards the ends of a deterministic teacher :math:`T`.
+
+    .. math:: S = s_k \circ \dots \circ s_1, \qquad s_j(x) = x + f_\theta(x, t_j, c), \qquad
+              \mathcal{L} = \mathbb{E}\,\bigl| S(x_0, c) - T(x_0, c) \bigr|^2
+
+    with k = ``evaluations``. The teacher couples each source row to one target row without noise,
+    so the regression has no irreducible error: what remains is the error of the network. (One Euler
+    step of the teacher itself would be the mean velocity at the start, which is not its end.) Only
+    the student is kept; the teacher is forgotten after the training.
+
+    With ``tune_steps`` a second phase corrects what the teacher got wrong, without pairs:
+
+    .. math:: \mathcal{L} = \mathcal{E}_\theta\bigl(\{(S(x_0), c)\}, \{(x_1, c)\}\bigr)
+              + \lambda\, \mathbb{E}\,\bigl| S(x_0) - S_0(x_0) \bigr|^2
+
+    with the unbiased sliced energy distance of windows of neighbours in the ordering condition, along
+    ``directions`` drawn anew for every batch, and the untuned student :math:`S_0` as an anchor. All
+    coordinates enter the loss: an observable that is one of them is then no independent judge.
+
+    Args:
+        dim: coordinates of x.
+        condition_dims: name -> columns, all standardised.
+        teacher, teacher_options: a registered deterministic transport and its options.
+        evaluations: of the student's network.
+        carried: last coordinates that the teacher, too, leaves as they are.
+        weights: (dim - carried) weights of the coordinates in the loss, default 1.
+        images: how often each source row is moved by the teacher, under a random symmetry each.
+        batch_size, train_steps, learning_rate: of the student's phase.
+        width, depth: of the residual network.
+        tune_steps, tune_rate, anchor: of the second phase, lambda the last; 0 steps for none.
+        window, directions: rows of source and of target in a window, directions of a batch.
+
+    Source: Luhman & Luhman, arXiv:2101.02388 (distillation); Székely & Rizzo (2013) (energy distance).
+    """
+
+    claims = Claims(joint=True, coupling=True, deterministic=True)
+    noise_dim = 0
+
+    def __init__(
+        self,
+        dim: int,
+        condition_dims: dict[str, int],
+        *,
+        teacher: str = "flow_matching",
+        teacher_options: dict[str, Any] | None = None,
+        evaluations: int = 1,
+        carried: int = 0,
+        weights: Sequence[float] | None = None,
+        images: int = 2,
+        batch_size: int = 256,
+        train_steps: int = 6000,
+        learning_rate: float = 1e-3,
+        width: int = 256,
+        depth: int = 4,
+        tune_steps: int = 0,
+        tune_rate: float = 1e-4,
+        anchor: float = 0.1,
+        window: int = 128,
+        directions: int = 128,
+    ) -> None:
+        super().__init__()
+        from hepbridge.transports import TRANSPORTS
+
+        if teacher == "distilled" or not TRANSPORTS[teacher].claims.deterministic:
+            raise ConfigError(
+                f"distilled: the teacher must be a deterministic transport, {teacher!r} is not one"
+            )
+        if not 0 <= carried < dim:
+            raise ConfigError(f"distilled: carried must be from 0 to {dim - 1}, got {carried}")
+        for name, value in {
+            "evaluations": evaluations,
+            "images": images,
+            "batch_size": batch_size,
+            "train_steps": train_steps,
+            "width": width,
+            "depth": depth,
+            "window": window,
+            "directions": directions,
+        }.items():
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"distilled: {name} must be a whole number ≥ 1, got {value!r}")
+        self.dim, self.carried, self.evaluations = dim, carried, evaluations
+        self.condition_dims = dict(condition_dims)
+        moving = dim - carried
+        weights = [1.0] * moving if weights is None else list(weights)
+        if len(weights) != moving or min(weights) <= 0:
+            raise ConfigError(f"weights must be {moving} positive numbers, got {weights}")
+        self.weights = torch.tensor(weights)
+        self.images, self.batch_size = images, batch_size
+        self.train_steps, self.learning_rate = train_steps, learning_rate
+        if not isinstance(tune_steps, int) or tune_steps < 0:
+            raise ConfigError(
+                f"distilled: tune_steps must be a whole number ≥ 0, got {tune_steps!r}"
+            )
+        self.tune_steps, self.tune_rate, self.anchor = tune_steps, tune_rate, anchor
+        self.window, self.directions = window, directions
+        self.network = ResidualMLP(
+            dim,
+            moving,
+            sum(condition_dims.values()),
+            width,
+            depth,
+            time=evaluations > 1,
+            embedding=32,
+        )
+        self._recipe = (teacher, dict(teacher_options or {}))
+        self._teacher: list[Any] = []  # in a list, so that it is no part of the student's state
+        self._adopted = False  # whether the teacher has been trained before
+        self._student = True  # False while the teacher is in training
+
+    @property
+    def nfe(self) -> int:
+        return self.evaluations
+
+    @property
+    def planned_steps(self) -> int:
+        teacher = 0 if self._adopted else int(self._taught().planned_steps)
+        return teacher + self.train_steps + self.tune_steps
+
+    # -- training -----------------------------------------------------------------------------
+
+    def _taught(self) -> Any:
+        """The teacher, built when it is first needed: a stored student never needs it."""
+        from hepbridge.transports import TRANSPORTS
+
+        if not self._teacher:
+            name, options = self._recipe
+            try:
+                self._teacher.append(TRANSPORTS[name](self.dim, self.condition_dims, **options))
+            except TypeError as error:
+                raise ConfigError(f"distilled: teacher_options for {name!r}: {error}") from error
+        return self._teacher[0]
+
+    def adopt(self, teacher: nn.Module) -> None:
+        """Learn from a transport that has been trained already."""
+        self._teacher[:] = [copy.deepcopy(teacher)]
+        self._adopted = True
+
+    def phases(self, pairs: Pairs, seed: int) -> Iterator[Phase]:
+        """The phases of the teacher, then that of the student."""
+        if pairs.dim != self.dim:
+            raise ConfigError(f"distilled transport for {self.dim} coordinates got {pairs.dim}")
+        teacher = self._taught()
+        self._student = self._adopted
+        for phase in () if self._adopted else teacher.phases(pairs, seed):
+            yield replace(phase, name=f"teacher/{phase.name}")
+        lessons: list[Tensor] = []
+        rows = np.tile(np.arange(len(pairs)), self.images)
+        conditions = {name: value[rows] for name, value in pairs.conditions.items()}
+
+        def prepare(rng: np.random.Generator) -> None:
+            source = pairs.source[rows]
+            if pairs.symmetries is not None:
+                source = symmetrise(source, pairs.symmetries, rng)
+            lessons[:] = [source, self._move(teacher, source, conditions)]
+
+        def batch(step: int, rng: np.random.Generator) -> dict[str, Any]:
+            some = torch.from_numpy(rng.integers(0, len(rows), self.batch_size))
+            x0, x1 = (lesson[some] for lesson in lessons)
+            if (
+                pairs.symmetries is not None
+            ):  # the same for both: what holds for one image holds for all
+                element = torch.from_numpy(rng.integers(0, len(pairs.symmetries), len(some)))
+                order = pairs.symmetries[element]
+                x0, x1 = x0.gather(1, order), x1.gather(1, order)
+            return {
+                "x0": x0,
+                "x1": x1,
+                "c": self._context({k: v[some] for k, v in conditions.items()}),
+            }
+
+        def loss(module: nn.Module, data: dict[str, Any]) -> Tensor:
+            moving = self.dim - self.carried
+            out = self._forward(module, data["x0"], data["c"])
+            error = (out - data["x1"])[:, :moving].square().mean(dim=0)
+            weights = self.weights.to(error.device)
+            return (error * weights).sum() / weights.sum()
+
+        self._student = True
+        yield Phase(
+            "student", self.network, batch, loss, self.train_steps, self.learning_rate, prepare
+        )
+        self._teacher.clear()
+        if self.tune_steps:
+            yield self._tuning(pairs, seed)
+
+    def _tuning(self, pairs: Pairs, seed: int) -> Phase:
+        order = order_rows(pairs, seed)
+        half = min(self.window, len(pairs) // 2)
+        first: list[nn.Module] = []
+
+        def prepare(rng: np.random.Generator) -> None:
+            first[:] = [copy.deepcopy(self.network).requires_grad_(False)]
+
+        def batch(step: int, rng: np.random.Generator) -> dict[str, Any]:
+            # other rows for source than for target: rows that share a condition are not independent
+            rows, x0, x1 = draw_pairs(pairs, order, 2 * half, 1, rng, None)
+            c = self._context(pairs.rows(rows).conditions)
+            c = x0.new_zeros(len(x0), 0) if c is None else c
+            lines = rng.standard_normal((self.directions, self.dim + c.shape[1]), dtype=np.float32)
+            theta = nn.functional.normalize(torch.from_numpy(lines), dim=1)
+            return {"x0": x0[:half], "c": c[:half], "x1": x1[half:], "c1": c[half:], "theta": theta}
+
+        def loss(module: nn.Module, data: dict[str, Any]) -> Tensor:
+            c = data["c"] if data["c"].shape[1] else None
+            out = self._forward(module, data["x0"], c)
+            before = self._forward(first[0], data["x0"], c)
+            apart = sliced_energy_distance(
+                torch.cat([out, data["c"]], dim=1),
+                torch.cat([data["x1"], data["c1"]], dim=1),
+                data["theta"],
+            )
+            return apart + self.anchor * (out - before).square().mean()
+
+        return Phase("tune", self.network, batch, loss, self.tune_steps, self.tune_rate, prepare)
+
+    @torch.no_grad()
+    def _move(self, teacher: Any, x: Tensor, conditions: Conditions) -> Tensor:
+        where = next(teacher.parameters(), x).device
+        out = []
+        for start in range(0, len(x), _ROWS):
+            rows = slice(start, start + _ROWS)
+            part = {name: value[rows].to(where) for name, value in conditions.items()}
+            some = x[rows].to(where)
+            noise = some.new_zeros(len(some), teacher.noise_dim)
+            out.append(teacher.apply(some, part, noise).to(x))
+        return torch.cat(out)
+
+    # -- application --------------------------------------------------------------------------
+
+    def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
+        """The image (N, dim) of ``x`` (N, dim), the teacher's while that is being trained."""
+        if not self._student:
+            teacher = self._teacher[0]
+            zero = x.new_zeros(len(x), teacher.noise_dim)
+            out: Tensor = teacher.apply(x, conditions, zero)
+            return out
+        return self._forward(self.network, x, self._context(conditions))
+
+    def _context(self, conditions: Conditions) -> Tensor | None:
+        named = [conditions[name] for name in self.condition_dims]
+        return torch.cat(named, dim=1) if named else None
+
+    def _forward(self, network: nn.Module, x: Tensor, c: Tensor | None) -> Tensor:
+        moving = self.dim - self.carried
+        for j in range(self.evaluations):
+            t = x.new_full((1,), j / self.evaluations) if self.evaluations > 1 else None
+            step = network(x, t, c)
+            x = (
+                torch.cat([x[:, :moving] + step, x[:, moving:]], dim=1)
+                if self.carried
+                else x + step
+            )
+        return x
