@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from typer.main import get_command
 
+import tiny
 from hepbridge.cli.app import app
 from hepbridge.core.errors import ConfigError, DataError, ModelFileError, OutputError
 from hepbridge.core.files import atomic_path, check_output
@@ -23,7 +24,7 @@ from hepbridge.deploy.refine import refine_file
 from hepbridge.systems.model_file import load
 from hepbridge.systems.train import train
 
-TINY = ["training.steps=2", "model.options.width=8", "model.options.depth=1"]
+TINY = ["training.steps=4", *tiny.TINY]
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
@@ -101,7 +102,7 @@ def test_impossible_tables_are_refused(pair, words: str) -> None:
 
 @pytest.mark.parametrize("words", ["model.options.width=-4", "model.options.depth=-1"])
 def test_impossible_networks_are_refused(pair, words: str) -> None:
-    with pytest.raises(ConfigError, match=r"flow_matching: (width|depth) must be"):
+    with pytest.raises(ConfigError, match=r"distilled: (width|depth) must be"):
         train(*pair, overrides=[*TINY, words])
 
 

@@ -45,7 +45,7 @@ def test_surplus_rows_are_left_out(caplog: pytest.LogCaptureFixture, swap: bool)
     longer, shorter = make(np.append(ENERGY, [1.0, 2.0])), make(ENERGY)
     fast, full = match_by_energy(*((shorter, longer) if swap else (longer, shorter)))
     assert rows(fast) == rows(full) == [0, 1, 2, 3, 4]
-    assert "the first 5 rows of both are pairs, the others are left out" in caplog.text
+    assert "the first 5 rows of both are pairs, the others have no partner" in caplog.text
 
 
 def test_mismatch_names_the_rows() -> None:

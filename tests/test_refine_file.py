@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+import tiny
 from hepbridge.core import jobs
 from hepbridge.core.errors import (
     ConfigError,
@@ -32,13 +33,8 @@ def folder(tmp_path_factory) -> Path:
     """A tiny model and a file of 2,500 fast showers with a user's own column."""
     path = tmp_path_factory.mktemp("refine")
     fast, full = sample.load("train_fast"), sample.load("train_full")
-    tiny = [
-        "training.steps=10",
-        "model.options.width=16",
-        "model.options.depth=1",
-        "model.options.steps=1",
-    ]
-    train(fast[:1000], full[:1000], overrides=tiny, output=path / "m.safetensors", device="cpu")
+    small = ["training.steps=10", *tiny.TINY]
+    train(fast[:1000], full[:1000], overrides=small, output=path / "m.safetensors", device="cpu")
     some = fast[:2500]
     some.columns["run"] = np.arange(2500)
     io.save(some, path / "fast.h5")

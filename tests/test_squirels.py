@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
+import tiny
 from hepbridge.core.errors import ConfigError, DataError, DomainError, ModelFileError
 from hepbridge.data import Geometry, sample
 from hepbridge.data.showers import Showers
@@ -17,12 +18,7 @@ from hepbridge.systems.inference import TILE, refine_cells
 from hepbridge.systems.model_file import Model
 from hepbridge.systems.train import split, train
 
-TINY = [
-    "training.steps=20",
-    "model.options.width=32",
-    "model.options.depth=1",
-    "model.options.steps=1",
-]
+TINY = ["training.steps=20", *tiny.TINY]
 
 
 @pytest.fixture(scope="module")

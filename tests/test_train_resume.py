@@ -7,24 +7,24 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import tiny
 from hepbridge.core.errors import ConfigError, OutputError, TrainingInterrupted
 from hepbridge.data import io, sample
 from hepbridge.systems.model_file import Model, load
 from hepbridge.systems.train import train
-from hepbridge.transports import flow_matching
+from hepbridge.transports import couplings
+from hepbridge.transports.distilled import Distilled
 
 SMALL = [
     "training.steps=40",
     "training.checkpoint_every=10",
-    "model.options.width=16",
-    "model.options.depth=1",
-    "model.options.windows=1",
-    "model.options.steps=1",
     "ensemble=2",
+    *tiny.TINY,
 ]
 
 
@@ -41,12 +41,21 @@ def same(a: Model, b: Model) -> bool:
     )
 
 
-@pytest.mark.parametrize("at", [7, 55])  # in the first member, and in the second
-def test_resumed_training_is_bitwise_the_same(pairs, tmp_path: Path, monkeypatch, at: int) -> None:
+@pytest.mark.parametrize(
+    ("where", "name", "at"),
+    [
+        (couplings, "assign", 3),  # in the first stage of the first member's teacher
+        (couplings, "assign", 33),  # in the second stage of the second member's
+        (Distilled, "_forward", 12),  # in the first student
+    ],
+)
+def test_resumed_training_is_bitwise_the_same(
+    pairs, tmp_path: Path, monkeypatch, where: Any, name: str, at: int
+) -> None:
     """SIGTERM after some steps, --resume, and every weight as if nothing had happened."""
     whole = train(*pairs, overrides=SMALL, output=tmp_path / "whole.safetensors", device="cpu")
     calls: list[int] = []
-    original = flow_matching.assign
+    original = getattr(where, name)
 
     def counted(*args):
         calls.append(1)
@@ -54,7 +63,7 @@ def test_resumed_training_is_bitwise_the_same(pairs, tmp_path: Path, monkeypatch
             signal.raise_signal(signal.SIGTERM)
         return original(*args)
 
-    monkeypatch.setattr(flow_matching, "assign", counted)
+    monkeypatch.setattr(where, name, counted)
     output = tmp_path / "cut.safetensors"
     with pytest.raises(TrainingInterrupted, match="--resume"):
         train(*pairs, overrides=SMALL, output=output, device="cpu")

@@ -15,8 +15,9 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="Name of a recipe: squirels, quantile (the baseline without a network), "
-            "squirels-paper or squirels-paper-reduced."
+            help="Name of a recipe: squirels, squirels-flow (its teacher), quantile (the baseline "
+            "without a network), squirels-mmd, squirels-i2sb, squirels-dsbm, squirels-paper or "
+            "squirels-paper-reduced."
         ),
     ],
     fast: Annotated[
@@ -43,6 +44,13 @@ def train(
             help="One value of the recipe: training.steps=2000 (repeatable).",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Trained model to distil a student from, instead of training a teacher first.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of all randomness in the training.")] = 0,
     resume: Annotated[
@@ -54,6 +62,7 @@ def train(
 ) -> None:
     """Train a refiner and write one model file."""
     from hepbridge.cli.samples import joined
+    from hepbridge.systems.model_file import load
     from hepbridge.systems.train import train as run
 
     model = run(
@@ -62,6 +71,7 @@ def train(
         recipe=recipe,
         config=config,
         overrides=overrides or [],
+        teacher=None if teacher is None else load(teacher),
         output=output,
         device=device,
         seed=seed,

@@ -46,7 +46,7 @@ def match_by_energy(
         if len(fast) != len(full):
             log.warning(
                 "%d fast and %d full showers: the first %d rows of both are pairs, the others "
-                "are left out",
+                "have no partner",
                 len(fast),
                 len(full),
                 n,

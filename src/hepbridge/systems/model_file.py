@@ -89,16 +89,23 @@ class Model:
             "provenance": self.provenance,
             "metrics": self.metrics,
         }
-        tensors = {
-            f"{k}.{name}": value.detach().cpu().contiguous().clone()
-            for k, member in enumerate(self.members)
-            for name, value in member.state_dict().items()
-        }
+        tensors = self._tensors()
         text = json.dumps(header, sort_keys=True)
         metadata = {_KEY: text, _DIGEST: content_digest(tensors, text)}
         with atomic_path(path, overwrite=overwrite) as temporary:
             save_file(tensors, temporary, metadata=metadata)
         return Path(path)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{k}.{name}": value.detach().cpu().contiguous().clone()
+            for k, member in enumerate(self.members)
+            for name, value in member.state_dict().items()
+        }
+
+    def digest(self) -> str:
+        """Of the weights and the recipe: what makes two models the same."""
+        return content_digest(self._tensors(), self.recipe.model_dump_json())
 
     def describe(self) -> dict[str, Any]:
         """What the model is, as plain values."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Phase
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
@@ -50,11 +51,15 @@ class Refiner(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, fast: Showers, full: Showers, seed: int) -> None:
-        """Learn the statistics of the transforms from matched samples (row i at equal energy)."""
+        """Learn the statistics of the transforms; rows of ``fast`` beyond ``full`` have no partner."""
+
+    def learn_from(self, teacher: Refiner) -> None:
+        """Take over the transforms of a trained refiner, and it as the teacher, instead of `fit`."""
+        raise ConfigError(f"{type(self).__name__} cannot be distilled")
 
     @abstractmethod
     def phases(self, fast: Showers, full: Showers, seed: int) -> Iterator[Phase]:
-        """The training of the networks; none for a method without networks."""
+        """The training of the networks on pairs (row i at equal energy); none without networks."""
 
     @abstractmethod
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from hepbridge.transports.quantile import Quantile
 __all__ = ["Squirels", "SquirelsConfig"]
 
 _CONDITION = "incident_energy"
+_DENSE = 0.99  # share of the showers that hit a cell of a dense ring, at least
 
 
 class SquirelsConfig(SystemConfig):
@@ -34,7 +36,11 @@ class SquirelsConfig(SystemConfig):
         options: its constructor arguments.
         rings: which sums of cells become coordinates of their own: the energy outside the central
             ring (``core``), or that of every ring but the central one.
-        sum_weight: weight of such a coordinate in the loss of `flow_matching`, cells having 1.
+        dense: number of rings, from the centre, whose cells are coordinates as shares of their ring
+            (`ShowerCoordinates`); ``auto``: those of which 99 % of the full showers hit every cell;
+            0: none, all cells are energies.
+        sum_weight: weight of such a coordinate in the loss of transports that weight them, cells
+            having 1.
         symmetry: use the symmetry that the geometry declares; ``auto`` verifies it on the data.
         knots, nodes, degree: of the quantile tables.
     """
@@ -44,15 +50,16 @@ class SquirelsConfig(SystemConfig):
     sum_weight: float = 10.0
     symmetry: Literal["auto", "declared", "none"] = "auto"
     rings: Literal["none", "core", "all"] = "all"
+    dense: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     knots: Annotated[int, Field(ge=3, le=10_000)] = 91
     nodes: Annotated[int, Field(ge=2, le=10_000)] = 49
-    degree: Annotated[int, Field(ge=0, le=100)] = 4
+    degree: Annotated[int, Field(ge=0, le=100)] = 3
 
 
 class Squirels(Refiner):
     r"""Fast showers to full-simulation showers at equal incident energy.
 
-    1. coordinates: :math:`\ln(E_i/E)` of the cells, the rings and the sum (`ShowerCoordinates`);
+    1. coordinates: logarithms of the cells, the rings and the sum (`ShowerCoordinates`);
     2. to normal space by the conditional quantile transform of the *fast* side, zeros spread;
     3. a transport in that space, in which the energy sum is carried unchanged: since the quantile
        map of a single variable is its optimal transport, the energy sum is exact and the shape is
@@ -72,7 +79,9 @@ class Squirels(Refiner):
             raise ConfigError("symmetry 'auto' must be resolved on data first (declared or none)")
         rings = geometry.rings()
         rings = {"none": 0 * rings, "core": np.minimum(rings, 1), "all": rings}[config.rings]
-        self.coordinates = ShowerCoordinates(rings.tolist())
+        if config.dense == "auto":
+            raise ConfigError("dense 'auto' must be resolved on data first (a number of rings)")
+        self.coordinates = ShowerCoordinates(rings.tolist(), dense=config.dense)
         n = self.coordinates.dim
         self.symmetric = config.symmetry == "declared"
         cells = geometry.orbits() if self.symmetric else np.arange(geometry.n_cells)
@@ -105,45 +114,62 @@ class Squirels(Refiner):
 
     @classmethod
     def resolve(cls, config: SystemConfig, fast: Showers, full: Showers) -> SystemConfig:
-        """Decide ``symmetry: auto`` on the data."""
+        """Decide ``symmetry: auto`` and ``dense: auto`` on the data."""
         from hepbridge.data.symmetry import verify
 
-        if not isinstance(config, SquirelsConfig) or config.symmetry != "auto":
+        if not isinstance(config, SquirelsConfig):
             return config
-        holds = fast.geometry.symmetry != "none" and verify(fast).holds and verify(full).holds
-        return config.model_copy(update={"symmetry": "declared" if holds else "none"})
+        update: dict[str, Any] = {}
+        if config.symmetry == "auto":
+            holds = fast.geometry.symmetry != "none" and verify(fast).holds and verify(full).holds
+            update["symmetry"] = "declared" if holds else "none"
+        if config.dense == "auto":
+            hit = (full.cells > 0).mean(axis=0)
+            rings = full.geometry.rings()
+            thin = [hit[rings == ring].min() < _DENSE for ring in range(1, rings.max() + 1)]
+            update["dense"] = 1 + (thin.index(True) if any(thin) else len(thin))
+        return config.model_copy(update=update)
 
     def fit(self, fast: Showers, full: Showers, seed: int) -> None:
-        log_e = np.log(fast.incident_energy)
+        log_e = np.log(full.incident_energy)
         self.mean.fill_(float(log_e.mean()))
         self.std.fill_(max(float(log_e.std()), 1e-3))
-        pairs = Pairs(
-            self._coordinates(fast),
-            self._coordinates(full),
-            self._conditions(fast),
-            order=_CONDITION,
-        )
-        list(self.quantile.phases(pairs, seed))
+        for side, showers in ((self.quantile.source, fast), (self.quantile.target, full)):
+            self.quantile.fit(side, self._coordinates(showers), self.conditions(showers))
+
+    def learn_from(self, teacher: Refiner) -> None:
+        assert isinstance(teacher, Squirels)
+        self.quantile.load_state_dict(teacher.quantile.state_dict())
+        self.mean.copy_(teacher.mean)
+        self.std.copy_(teacher.std)
+        self.transport.adopt(teacher.transport)
 
     def phases(self, fast: Showers, full: Showers, seed: int) -> Iterator[Phase]:
         if self.transport is None:
             return
         n = self.coordinates.dim
-        conditions = self._conditions(fast)
+        conditions = self.conditions(fast)
         symmetries = None
         if self.symmetric:
             moves = torch.from_numpy(self.geometry.permutations())
             sums = torch.arange(moves.shape[1], n).expand(len(moves), -1)
             symmetries = torch.cat([moves, sums], dim=1)
-        c = conditions[_CONDITION].reshape(-1)
-        source = self.quantile.source(
-            self._coordinates(fast), c, _dequantise(fast, seed, "fast", n)
-        )
-        target = self.quantile.target(
-            self._coordinates(full), c, _dequantise(full, seed, "full", n)
-        )
+        source, target = self.normal(fast, full, seed)
         pairs = Pairs(source, target, conditions, order=_CONDITION, symmetries=symmetries)
         yield from self.transport.phases(pairs, seed)
+
+    def normal(self, fast: Showers, full: Showers, seed: int) -> tuple[Tensor, Tensor]:
+        """Both samples in normal space (N, dim), zeros spread: what the transport learns from."""
+        n = self.coordinates.dim
+        out = []
+        for side, name, showers in (
+            (self.quantile.source, "fast", fast),
+            (self.quantile.target, "full", full),
+        ):
+            c = self.conditions(showers)[_CONDITION].reshape(-1)
+            noise = _dequantise(showers, seed, name, n)
+            out.append(side(self._coordinates(showers), c, noise))
+        return out[0], out[1]
 
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:
         energy = conditions[_CONDITION].to(cells.dtype)
@@ -160,23 +186,39 @@ class Squirels(Refiner):
         out: Tensor = self.coordinates.cpu()(torch.from_numpy(showers.cells), energy)
         return out
 
-    def _conditions(self, showers: Showers) -> dict[str, Tensor]:
+    def conditions(self, showers: Showers) -> dict[str, Tensor]:
+        """The standardised logarithm (N, 1) of the incident energy, by its name."""
         energy = torch.from_numpy(showers.incident_energy)
         return {_CONDITION: log_energy(energy, self.mean.cpu(), self.std.cpu())}
 
 
 def _build_transport(config: SquirelsConfig, n_cells: int, dim: int) -> nn.Module:
-    transport = TRANSPORTS[config.transport or ""]
-    options = dict(config.options)
-    if config.transport == "flow_matching":
-        options.setdefault("carried", 1)
-        sums = dim - n_cells - options["carried"]
-        options.setdefault("weights", [1.0] * n_cells + [config.sum_weight] * sums)
+    name = config.transport or ""
+    options = _with_defaults(name, config.options, config, n_cells, dim)
     try:
-        built: nn.Module = transport(dim, {_CONDITION: 1}, **options)
+        built: nn.Module = TRANSPORTS[name](dim, {_CONDITION: 1}, **options)
     except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-        raise ConfigError(f"model.options for transport {config.transport!r}: {error}") from error
+        raise ConfigError(f"model.options for transport {name!r}: {error}") from error
     return built
+
+
+def _with_defaults(
+    name: str, options: dict[str, Any], config: SquirelsConfig, n_cells: int, dim: int
+) -> dict[str, Any]:
+    """The options of a transport, and those that follow from the coordinates, if it has them."""
+    known = inspect.signature(TRANSPORTS[name]).parameters
+    sums = dim - n_cells
+    defaults: dict[str, Any] = {
+        "lead": sums,
+        "carried": 1,
+        "weights": [1.0] * n_cells + [config.sum_weight] * (sums - 1),
+    }
+    out: dict[str, Any] = {key: value for key, value in defaults.items() if key in known} | options
+    if "teacher" in known:
+        teacher = out.get("teacher", known["teacher"].default)
+        own = out.get("teacher_options") or {}
+        out["teacher_options"] = _with_defaults(teacher, own, config, n_cells, dim)
+    return out
 
 
 def _dequantise(showers: Showers, seed: int, side: str, n: int) -> Tensor:

@@ -21,6 +21,7 @@ from hepbridge.core.files import check_output
 from hepbridge.core.jobs import Request
 from hepbridge.core.protocols import Phase
 from hepbridge.core.rng import stream
+from hepbridge.data.join import join
 from hepbridge.data.pairs import match_by_energy
 from hepbridge.data.showers import Showers
 from hepbridge.systems import SYSTEMS
@@ -29,6 +30,7 @@ from hepbridge.systems.inference import UNITS_APART, refine
 from hepbridge.systems.model_file import Domain, Model, load, read_header
 from hepbridge.systems.recipe import Recipe, load_recipe
 from hepbridge.systems.refiner import Refiner
+from hepbridge.systems.teacher import follow, same_showers
 from hepbridge.training import History, fit, leads
 
 __all__ = ["split", "train"]
@@ -47,6 +49,7 @@ def train(
     recipe: str | Recipe = "squirels",
     config: Path | None = None,
     overrides: list[str] | None = None,
+    teacher: Model | None = None,
     output: Path | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -63,6 +66,7 @@ def train(
     Args:
         recipe: a shipped recipe's name, or a checked `Recipe`.
         config, overrides: changes of a named recipe (a YAML file; ``key.sub=value`` texts).
+        teacher: a trained model that a student is distilled from, instead of training one first.
         resume: continue from the checkpoint if there is one. If ``output`` is complete with the
             same request, it is loaded and nothing is trained.
 
@@ -74,8 +78,11 @@ def train(
     chosen = load_recipe(recipe, config, overrides) if isinstance(recipe, str) else recipe
     if output is not None and Path(output).suffix != ".safetensors":
         raise OutputError(f"cannot write {output}: the name of a model file ends in .safetensors")
+    surplus = fast[len(full) :]
     fast, full = match_by_energy(fast, full)
     _check_samples(fast, full)
+    if teacher is not None:
+        chosen = follow(chosen, teacher)
     system = SYSTEMS[chosen.system]
     resolved = system.resolve(chosen.system_config(), fast, full)
     chosen = chosen.model_copy(update={"model": resolved.model_dump(mode="json")})
@@ -84,11 +91,15 @@ def train(
             "command": "train",
             "recipe": chosen.model_dump(mode="json"),
             "fast": _digest(fast),
+            "surplus": _digest(surplus),
             "full": _digest(full),
             "seed": seed,
+            "teacher": None if teacher is None else teacher.digest(),
             "hepbridge": __version__,
         }
     )
+    if teacher is not None:
+        same_showers(request.fields, teacher)
     if output is not None:
         output = Path(output)
         if output.exists() and not overwrite and _is_answer(output, request):
@@ -101,7 +112,7 @@ def train(
     if chosen.training.precision == "fp16" and device == "cpu":
         raise ConfigError("training.precision fp16 needs a GPU; on a CPU use float32 or bf16")
     members: list[Refiner] = []
-    phases = _all_phases(chosen, fast, full, training, held, seed, members)
+    phases = _all_phases(chosen, fast, full, surplus, teacher, training, held, seed, members)
     history = fit(
         phases,
         chosen.training.settings(),
@@ -150,6 +161,8 @@ def _all_phases(
     recipe: Recipe,
     fast: Showers,
     full: Showers,
+    surplus: Showers,
+    teacher: Model | None,
     training: np.ndarray,
     held: np.ndarray,
     seed: int,
@@ -161,7 +174,11 @@ def _all_phases(
         if recipe.bootstrap:
             rows = np.sort(stream(seed, "bootstrap", k).choice(training, len(training)))
         refiner: Refiner = SYSTEMS[recipe.system](recipe.system_config(), fast.geometry)
-        refiner.fit(fast[rows], full[rows], seed + k)
+        alone = [surplus] if len(surplus) else []  # fast showers without a partner teach transforms
+        if teacher is None:
+            refiner.fit(join([fast[rows], *alone]), full[rows], seed + k)
+        else:
+            refiner.learn_from(teacher.members[k])
         members.append(refiner)
         check = _validation(recipe, members, k, fast[held], full[held], seed)
         for phase in refiner.phases(fast[rows], full[rows], seed + k):
