@@ -37,7 +37,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 def test_commands() -> None:
-    assert COMMANDS == ["cite", "demo", "evaluate", "info", "refine", "train"]
+    assert COMMANDS == ["bench", "cite", "demo", "evaluate", "info", "refine", "train"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

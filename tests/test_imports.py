@@ -45,8 +45,9 @@ def test_every_module_imports_first(room: str) -> None:
 
 @pytest.mark.slow
 def test_core_data_and_cli_work_without_the_extras() -> None:
-    """uproot, awkward and tensorboard are optional: no module needs them to be imported."""
-    block = "import sys\nfor m in ('uproot', 'awkward', 'tensorboard'): sys.modules[m] = None\n"
+    """uproot, awkward, tensorboard and ONNX Runtime are optional: no module needs them to be imported."""
+    extras = ("uproot", "awkward", "tensorboard", "onnx", "onnxscript", "onnxruntime")
+    block = f"import sys\nfor m in {extras}: sys.modules[m] = None\n"
     done = subprocess.run(
         [sys.executable, "-c", block + SCRIPT, *MODULES],
         env={**os.environ, "MPLBACKEND": "Agg"},

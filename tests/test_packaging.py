@@ -27,7 +27,12 @@ def _name(requirement: str) -> str:
 
 def test_requirements_are_lower_bounds() -> None:
     extras = PROJECT["optional-dependencies"]
-    for requirement in [*PROJECT["dependencies"], *extras["root"], *extras["tensorboard"]]:
+    for requirement in [
+        *PROJECT["dependencies"],
+        *extras["root"],
+        *extras["tensorboard"],
+        *extras["onnx"],
+    ]:
         assert re.fullmatch(r"[A-Za-z0-9_.-]+>=[0-9.]+", requirement), requirement
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hepbridge.cli import cite, demo, evaluate, info, refine, train
+from hepbridge.cli import bench, cite, demo, evaluate, info, refine, train
 from hepbridge.cli.group import Group
 from hepbridge.cli.session import Session
 
@@ -58,5 +58,13 @@ def options(
     ctx.obj.configure()
 
 
-for command in (info.info, train.train, refine.refine, evaluate.evaluate, demo.demo, cite.cite):
+for command in (
+    info.info,
+    train.train,
+    refine.refine,
+    evaluate.evaluate,
+    bench.bench,
+    demo.demo,
+    cite.cite,
+):
     app.command()(command)
