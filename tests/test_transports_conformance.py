@@ -32,9 +32,28 @@ SMALL: dict[str, dict[str, Any]] = {
     "mmd": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
     "light_sb": {"components": 3, "train_steps": 800, "learning_rate": 1e-2},
     "i2sb": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
+    "distilled": {
+        "teacher_options": {
+            "train_steps": 1200,
+            "width": 64,
+            "depth": 2,
+            "window": 64,
+            "windows": 8,
+        },
+        "train_steps": 1500,
+        "width": 64,
+        "depth": 2,
+    },
     "staged_flow": {
         "first": {"train_steps": 800, "width": 64, "depth": 2, "window": 64, "windows": 8},
-        "then": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
+        "then": {
+            "train_steps": 1200,
+            "width": 64,
+            "depth": 2,
+            "window": 64,
+            "windows": 8,
+            "carried_weight": 30.0,  # here the two coordinates depend on each other
+        },
     },
     "dsbm": {
         "sigma": 0.7,

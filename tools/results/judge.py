@@ -30,8 +30,9 @@ PAPER = "squirels-paper"
 WITH_MLP = ("squirels",)
 COMMAND = "make results"
 SETTINGS = ClassifierSettings(seeds=5, curve=(0.25, 0.5))
+BUDGET = 30.0  # s that the repeats of one refiner may take at the largest batch
 # Heun or bridge steps at which the multi-step models are run for the figure
-STEPS = {"squirels-flow": (1, 2, 4, 8), "squirels-i2sb": (5, 10, 20)}
+STEPS = {"squirels-flow": (1, 2, 4, 8), "squirels-i2sb": (5, 20)}
 
 
 def samples(
@@ -185,7 +186,7 @@ def timings(
             found = interleaved(
                 {name: call(model) for name, model in models.items()},
                 10,
-                budget_s={PAPER: 150.0} if batch > 1000 else None,
+                budget_s=dict.fromkeys(models, BUDGET) if batch > 1000 else None,
             )
             out[str(batch)] = {
                 name: {

@@ -91,10 +91,10 @@ def measure(folder: Path, work: Path) -> dict[str, Any]:
         out["slices"], out["coupling"] = slices.result(), coupling.result()
         out["frontier"] = frontier.result()
     some = showers(folder, "gflash", "test")
-    out["speed"] = judge.timings(models, some)
-    speed = judge.timings(runs, some, batches=(10_000,))["10000"]
+    out["speed"] = judge.timings(models | runs, some, batches=(10_000,))
+    out["speed"] |= judge.timings(models, some, batches=(100, 1))
     for label, point in out["frontier"].items():
-        point["ms"] = speed[label]["ms"]
+        point["ms"] = out["speed"]["10000"][label]["ms"]
     return out
 
 

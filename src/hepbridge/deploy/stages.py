@@ -83,10 +83,12 @@ def _default() -> tuple[str, Model, str]:
 def _untrained() -> Model:
     """The default recipe with random networks; its transforms know the bundled sample."""
     fast, full = _taught()
-    recipe = load_recipe(DEFAULT, overrides=["model.symmetry=declared"])
+    recipe = load_recipe(DEFAULT)
+    system = SYSTEMS[recipe.system]
+    config = system.resolve(recipe.system_config(), fast, full)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        refiner = SYSTEMS[recipe.system](recipe.system_config(), fast.geometry)
+        refiner = system(config, fast.geometry)
     refiner.fit(fast, full, 0)
     refiner.eval().requires_grad_(False)
     low, high = float(fast.incident_energy.min()), float(fast.incident_energy.max())

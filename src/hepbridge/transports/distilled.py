@@ -16,6 +16,7 @@ from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise
 from hepbridge.transports.discrepancies import sliced_energy_distance
+from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
 __all__ = ["Distilled"]
 
@@ -90,9 +91,8 @@ class Distilled(nn.Module):
             raise ConfigError(
                 f"distilled: the teacher must be a deterministic transport, {teacher!r} is not one"
             )
-        if not 0 <= carried < dim:
-            raise ConfigError(f"distilled: carried must be from 0 to {dim - 1}, got {carried}")
-        for name, value in {
+        some_carried("distilled", carried, dim)
+        counts = {
             "evaluations": evaluations,
             "images": images,
             "batch_size": batch_size,
@@ -101,22 +101,16 @@ class Distilled(nn.Module):
             "depth": depth,
             "window": window,
             "directions": directions,
-        }.items():
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"distilled: {name} must be a whole number ≥ 1, got {value!r}")
+        }
+        whole_numbers("distilled", counts)
         self.dim, self.carried, self.evaluations = dim, carried, evaluations
         self.condition_dims = dict(condition_dims)
         moving = dim - carried
-        weights = [1.0] * moving if weights is None else list(weights)
-        if len(weights) != moving or min(weights) <= 0:
-            raise ConfigError(f"weights must be {moving} positive numbers, got {weights}")
+        weights = positive_weights("distilled", weights, moving)
         self.weights = torch.tensor(weights)
         self.images, self.batch_size = images, batch_size
         self.train_steps, self.learning_rate = train_steps, learning_rate
-        if not isinstance(tune_steps, int) or tune_steps < 0:
-            raise ConfigError(
-                f"distilled: tune_steps must be a whole number ≥ 0, got {tune_steps!r}"
-            )
+        whole_numbers("distilled", {"tune_steps": tune_steps}, least=0)
         self.tune_steps, self.tune_rate, self.anchor = tune_steps, tune_rate, anchor
         self.window, self.directions = window, directions
         self.network = ResidualMLP(

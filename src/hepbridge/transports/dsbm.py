@@ -14,13 +14,13 @@ from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.core.rng import stream
 from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise
+from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
 __all__ = ["DSBM"]
 
 _FORWARD, _BACKWARD = _DIRECTIONS = (0, 1)  # of the two networks
 _NAMES = ("forward", "backward")
 
-_MOST = 10_000_000  # of anything countable: beyond it is a typing error or a hostile file
 _MOST_STEPS = 1000
 _CHUNK = 2048  # rows simulated at a time
 _VARIANTS = ("imf", "online")
@@ -115,12 +115,8 @@ class DSBM(nn.Module):
                   "window": window, "windows": windows, "width": width, "depth": depth}  # fmt: skip
         if cache_size is not None:
             counts["cache_size"] = cache_size
-        for name, value in counts.items():
-            most = _MOST_STEPS if name == "time_steps" else _MOST
-            if not isinstance(value, int) or not 1 <= value <= most:
-                raise ConfigError(
-                    f"dsbm: {name} must be a whole number from 1 to {most}, got {value!r}"
-                )
+        whole_numbers("dsbm", counts)
+        whole_numbers("dsbm", {"time_steps": time_steps}, most=_MOST_STEPS)
         for name, text, known in (("variant", variant, _VARIANTS), ("first", first, _COUPLINGS)):
             if text not in known:
                 raise ConfigError(f"dsbm: unknown {name} {text!r}; allowed: {', '.join(known)}")
@@ -128,14 +124,9 @@ class DSBM(nn.Module):
             raise ConfigError(
                 f"dsbm: sigma must be above 0 and decay from 0 to below 1, got {sigma} and {decay}"
             )
-        if not 0 <= carried < dim:
-            raise ConfigError(f"dsbm: carried must be from 0 to {dim - 1}, got {carried}")
+        some_carried("dsbm", carried, dim)
         self.dim, self.carried, self.moving = dim, carried, dim - carried
-        weights = [1.0] * self.moving if weights is None else list(weights)
-        if len(weights) != self.moving or min(weights) <= 0:
-            raise ConfigError(
-                f"dsbm: weights must be {self.moving} positive numbers, got {weights}"
-            )
+        weights = positive_weights("dsbm", weights, self.moving)
         self.weights: Tensor
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
         self.condition_dims = dict(condition_dims)

@@ -12,10 +12,10 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.transports.couplings import draw_pairs, order_rows
+from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
 __all__ = ["FlowMatching"]
 
-_MOST = 10_000_000  # of anything countable: beyond it is a typing error or a hostile file
 _MOST_STEPS = 1000
 
 
@@ -71,20 +71,13 @@ class FlowMatching(nn.Module):
         super().__init__()
         counts = {"steps": steps, "window": window, "windows": windows, "train_steps": train_steps}
         counts |= {"width": width, "depth": depth}
-        for name, value in counts.items():
-            if not isinstance(value, int) or not 1 <= value <= _MOST:
-                raise ConfigError(
-                    f"flow_matching: {name} must be a whole number from 1 to {_MOST}, got {value!r}"
-                )
+        whole_numbers("flow_matching", counts)
         if steps > _MOST_STEPS:
             raise ConfigError(f"flow_matching: steps must be at most {_MOST_STEPS}, got {steps}")
-        if not 0 <= carried < dim:
-            raise ConfigError(f"carried must be from 0 to {dim - 1}, got {carried}")
+        some_carried("flow_matching", carried, dim)
         self.dim, self.carried, self.carried_weight = dim, carried, carried_weight
         self.condition_dims = dict(condition_dims)
-        weights = [1.0] * (dim - carried) if weights is None else list(weights)
-        if len(weights) != dim - carried or min(weights) <= 0:
-            raise ConfigError(f"weights must be {dim - carried} positive numbers, got {weights}")
+        weights = positive_weights("flow_matching", weights, dim - carried)
         self.weights: Tensor
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
         self.steps, self.sigma = steps, sigma

@@ -13,10 +13,10 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.transports.couplings import draw_pairs, order_rows
+from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
 __all__ = ["I2SB"]
 
-_MOST = 10_000_000  # of anything countable: beyond it is a typing error or a hostile file
 _MOST_STEPS = 1000
 _SAMPLERS = ("heun", "posterior", "ode")
 _SCHEDULES = ("symmetric", "constant")
@@ -103,15 +103,8 @@ class I2SB(nn.Module):
         super().__init__()
         counts = {"window": window, "windows": windows, "train_steps": train_steps}
         counts |= {"width": width, "depth": depth}
-        for name, value in counts.items():
-            if not isinstance(value, int) or not 1 <= value <= _MOST:
-                raise ConfigError(
-                    f"i2sb: {name} must be a whole number from 1 to {_MOST}, got {value!r}"
-                )
-        if not isinstance(steps, int) or not 2 <= steps <= _MOST_STEPS:
-            raise ConfigError(
-                f"i2sb: steps must be a whole number from 2 to {_MOST_STEPS}, got {steps!r}"
-            )
+        whole_numbers("i2sb", counts)
+        whole_numbers("i2sb", {"steps": steps}, least=2, most=_MOST_STEPS)
         for name, text, known in (
             ("sampler", sampler, _SAMPLERS),
             ("schedule", schedule, _SCHEDULES),
@@ -123,8 +116,7 @@ class I2SB(nn.Module):
                 f"i2sb: beta_min and beta_max must be 0 < beta_min <= beta_max, "
                 f"got {beta_min} and {beta_max}"
             )
-        if not 0 <= carried < dim:
-            raise ConfigError(f"i2sb: carried must be from 0 to {dim - 1}, got {carried}")
+        some_carried("i2sb", carried, dim)
         if condition_on_source and sampler == "ode":
             raise ConfigError(
                 "i2sb: with sampler 'ode' the network must not see the source, because it would "
@@ -132,11 +124,7 @@ class I2SB(nn.Module):
                 "sampler heun or posterior"
             )
         self.moving = dim - carried
-        weights = [1.0] * self.moving if weights is None else list(weights)
-        if len(weights) != self.moving or min(weights) <= 0:
-            raise ConfigError(
-                f"i2sb: weights must be {self.moving} positive numbers, got {weights}"
-            )
+        weights = positive_weights("i2sb", weights, self.moving)
         self.weights: Tensor
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
         self.dim, self.carried, self.carried_weight = dim, carried, carried_weight

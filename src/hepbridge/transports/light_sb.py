@@ -14,10 +14,10 @@ from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.core.rng import stream
 from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.transports.couplings import symmetrise
+from hepbridge.transports.options import whole_numbers
 
 __all__ = ["LightSB", "MixturePotential"]
 
-_MOST = 10_000_000  # of anything countable: beyond it is a typing error or a hostile file
 _MOST_DIM = 32
 
 Parameters = tuple[Tensor, Tensor, Tensor]
@@ -127,11 +127,7 @@ class LightSB(nn.Module):
         super().__init__()
         counts = {"components": components, "batch_size": batch_size, "train_steps": train_steps}
         counts |= {"width": width, "depth": depth}
-        for name, value in counts.items():
-            if not isinstance(value, int) or not 1 <= value <= _MOST:
-                raise ConfigError(
-                    f"light_sb: {name} must be a whole number from 1 to {_MOST}, got {value!r}"
-                )
+        whole_numbers("light_sb", counts)
         if not 1 <= dim <= _MOST_DIM:
             raise ConfigError(
                 f"light_sb is a method for at most {_MOST_DIM} coordinates, got {dim}; use "

@@ -13,10 +13,10 @@ from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.transports.couplings import draw_pairs, order_rows
 from hepbridge.transports.discrepancies import energy_distance, gaussian_mmd
+from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
 __all__ = ["MMD"]
 
-_MOST = 10_000_000  # of anything countable: beyond it is a typing error or a hostile file
 _KERNELS = ("energy", "gaussian")
 
 
@@ -88,15 +88,8 @@ class MMD(nn.Module):
     ) -> None:
         super().__init__()
         counts = {"windows": windows, "train_steps": train_steps, "width": width, "depth": depth}
-        for name, value in counts.items():
-            if not isinstance(value, int) or not 1 <= value <= _MOST:
-                raise ConfigError(
-                    f"mmd: {name} must be a whole number from 1 to {_MOST}, got {value!r}"
-                )
-        if not isinstance(window, int) or not 2 <= window <= _MOST:
-            raise ConfigError(
-                f"mmd: window must be a whole number from 2 to {_MOST}, got {window!r}"
-            )
+        whole_numbers("mmd", counts)
+        whole_numbers("mmd", {"window": window}, least=2)
         if kernel not in _KERNELS:
             raise ConfigError(f"mmd: unknown kernel {kernel!r}; allowed: {', '.join(_KERNELS)}")
         if not scales or min(scales) <= 0:
@@ -106,12 +99,9 @@ class MMD(nn.Module):
                 "mmd: displacement must be at least 0 and carried_weight positive, "
                 f"got {displacement} and {carried_weight}"
             )
-        if not 0 <= carried < dim:
-            raise ConfigError(f"mmd: carried must be from 0 to {dim - 1}, got {carried}")
+        some_carried("mmd", carried, dim)
         self.dim, self.moving = dim, dim - carried
-        weights = [1.0] * self.moving if weights is None else list(weights)
-        if len(weights) != self.moving or min(weights) <= 0:
-            raise ConfigError(f"mmd: weights must be {self.moving} positive numbers, got {weights}")
+        weights = positive_weights("mmd", weights, self.moving)
         factors = torch.tensor([*weights, *[carried_weight] * carried]).div(dim).sqrt()
         self.factors: Tensor
         self.register_buffer("factors", factors, persistent=False)

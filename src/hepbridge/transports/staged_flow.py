@@ -30,6 +30,11 @@ class StagedFlow(nn.Module):
     example: in one common flow they drown among the many. Both stages are `FlowMatching`; the map is
     deterministic and invertible, triangular like the Knothe–Rosenblatt map.
 
+    The second stage couples source and target rows that differ in s' a little, and takes the target's.
+    That is exact where u hardly depends on s in the source, as between the shares of rings and their
+    energies; where it does, raise ``carried_weight`` of the second stage (from 1), so that rows are
+    assigned to each other by s' first.
+
     Args:
         dim: coordinates of x; the last ``lead`` of them are s.
         condition_dims: name -> columns, all standardised.
