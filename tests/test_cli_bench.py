@@ -248,7 +248,7 @@ def test_two_models_of_one_name(model: Path) -> None:
 def test_numbers_that_make_no_sense() -> None:
     for options in ({"repeats": 0}, {"batches": []}, {"batches": [0]}):
         with pytest.raises(ConfigError, match="must be at least 1"):
-            bench(**options)  # type: ignore[arg-type]
+            bench(**options)
 
 
 # -- table, figure, files ---------------------------------------------------------------------

@@ -36,7 +36,7 @@ class World:
         self, callables: dict[str, Callable[[], None]], repeats: int, **options: object
     ) -> dict[str, Timing]:
         clocks = {"clock": lambda: self.wall, "cpu_clock": lambda: self.cpu}
-        return interleaved(callables, repeats, **clocks, **options)  # type: ignore[arg-type]
+        return interleaved(callables, repeats, **clocks, **options)
 
 
 def test_rounds_go_there_and_back_after_one_call_that_does_not_count() -> None:

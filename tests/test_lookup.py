@@ -94,7 +94,7 @@ def _rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = stream(seed, "lookup")
     c = rng.uniform(LOW - 0.2, HIGH + 0.2, n)
     z, noise = rng.standard_normal((2, n, len(GROUPS)))
-    return tuple(a.astype(np.float32).astype(np.float64) for a in (c, z, noise))  # type: ignore[return-value]
+    return tuple(a.astype(np.float32).astype(np.float64) for a in (c, z, noise))
 
 
 def _torch(*arrays: np.ndarray) -> list[torch.Tensor]:

@@ -16,6 +16,8 @@ from hepbridge.data.showers import Showers
 from hepbridge.systems.gate import without_network
 from hepbridge.systems.inference import TILE, refine_cells
 from hepbridge.systems.model_file import Model
+from hepbridge.systems.recipe import load_recipe
+from hepbridge.systems.squirels import Squirels
 from hepbridge.systems.train import split, train
 
 TINY = ["training.steps=20", *tiny.TINY]
@@ -199,3 +201,10 @@ def test_holdout_is_a_fixed_partition() -> None:
     assert len(held) == 100
     assert np.array_equal(np.sort(np.concatenate([training, held])), np.arange(1000))
     assert np.array_equal(held, split(1000, 0.1, 3)[1])
+
+
+@pytest.mark.parametrize(("rings", "dense"), [("all", 2), ("core", 1), ("none", 1)])
+def test_dense_rings_are_those_of_the_configuration(pairs, rings: str, dense: int) -> None:
+    """Only rings 0 and 1 of the bundled showers are always hit; a ring of all outer cells is not."""
+    config = load_recipe("quantile", overrides=[f"model.rings={rings}"]).system_config()
+    assert Squirels.resolve(config, *pairs).dense == dense

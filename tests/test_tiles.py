@@ -16,7 +16,7 @@ from hepbridge.networks import ResidualMLP
 from hepbridge.systems.inference import refine_cells
 from hepbridge.systems.model_file import Model, load
 from hepbridge.systems.refiner import Refiner, SystemConfig
-from hepbridge.systems.tiles import TILE, Tiles, tiles_of
+from hepbridge.systems.tiles import TILE, Tiles, forget, tiles_of
 
 GOLDEN = Path(__file__).parent / "golden" / "model-v1.safetensors"
 RANGE = (1e4, 1e5)
@@ -153,3 +153,12 @@ def test_results_do_not_depend_on_threads_and_leave_them_as_they_were(
 
 def test_no_shower_at_all(golden: Model, fast: Showers) -> None:
     assert refined(golden, fast[:0]).shape == (0, 100)
+
+
+def test_a_forgotten_trial_is_made_again(golden: Model) -> None:
+    """While a student's teacher trains, the refiner is the teacher: its trial is not the student's."""
+    refiner, cpu = golden.members[0], torch.device("cpu")
+    first = tiles_of(refiner, cpu, (1e4, 1e5))
+    assert tiles_of(refiner, cpu, (1e4, 1e5)) is first
+    forget(refiner)
+    assert tiles_of(refiner, cpu, (1e4, 1e5)) is not first

@@ -27,7 +27,7 @@ def pairs(n: int = 256, symmetries: torch.Tensor | None = None) -> Pairs:
 
 def trained(data: Pairs, **options: object) -> StagedFlow:
     torch.manual_seed(0)
-    flow = StagedFlow(5, {"c": 1}, lead=2, **options, first=SMALL, then=SMALL)  # type: ignore[arg-type]
+    flow = StagedFlow(5, {"c": 1}, lead=2, **options, first=SMALL, then=SMALL)
     fit(flow.phases(data, 0), TrainingSettings(), seed=0, device="cpu")
     return flow.eval()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hepbridge as hb
 from hepbridge.data.showers import Showers
 from hepbridge.systems.model_file import Model, load, read_header
+from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.train import train
 
 # name in the tables -> recipe, overrides, teacher
@@ -37,8 +39,12 @@ def trained(name: str, folder: Path, fast: Showers, full: Showers) -> Model:
     recipe, overrides, teacher = MODELS[name]
     path = folder / f"{name}.safetensors"
     if path.exists():
-        request = read_header(path)["provenance"]["request"]
-        print(f"{name}: from {path}, recipe {recipe}, hepbridge {request['hepbridge']}", flush=True)
+        header = read_header(path)
+        wanted = load_recipe(recipe, overrides=overrides).model_dump(mode="json")
+        if not agrees(wanted, header["recipe"]):
+            raise SystemExit(f"{path} was trained by another recipe than {recipe}: delete it")
+        version = header["provenance"]["versions"]["hepbridge"]
+        print(f"{name}: from {path}, recipe {recipe}, hepbridge {version}", flush=True)
         return load(str(path))
     model = train(
         fast,
@@ -51,6 +57,13 @@ def trained(name: str, folder: Path, fast: Showers, full: Showers) -> Model:
     )
     print(f"{name}: trained, {model.provenance['training_seconds']} s", flush=True)
     return model
+
+
+def agrees(wanted: Any, found: Any) -> bool:
+    """Whether a stored recipe is the wanted one; ``auto`` stands for what the data decided."""
+    if isinstance(wanted, dict):
+        return all(key in found and agrees(value, found[key]) for key, value in wanted.items())
+    return wanted in ("auto", found)
 
 
 if __name__ == "__main__":  # python tools/results/models.py SHOWERS WORK NAME...

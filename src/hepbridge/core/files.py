@@ -59,8 +59,7 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
             os.replace(temporary, path)
         else:
             _rename_new(temporary, path)
-    except Exception as error:
-        # safetensors tells a failed write by an error of its own
+    except Exception as error:  # not OSError alone: safetensors has an error of its own for it
         if isinstance(error, OutputError) or not (
             isinstance(error, OSError) or "I/O error" in str(error)
         ):

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ class OnnxNetwork(nn.Module):
     def __init__(self, network: nn.Module, dim: int) -> None:
         super().__init__()
         ort = _libraries()
-        self.condition_names: list[str] = list(network.condition_names)  # type: ignore[arg-type]
+        names: Any = network.condition_names
+        self.condition_names: list[str] = list(names)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
@@ -136,12 +138,11 @@ def _hushed() -> Iterator[None]:
 
 
 def _libraries() -> Any:
+    """ONNX Runtime; the exporter of torch needs the other two."""
     try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
+        needed = [import_module(name) for name in ("onnxruntime", "onnx", "onnxscript")]
     except ImportError as error:
         raise MissingExtraError.of(
             "onnx", error.name or "onnxruntime", "ONNX Runtime as a competitor"
         ) from error
-    return onnxruntime
+    return needed[0]

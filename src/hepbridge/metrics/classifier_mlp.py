@@ -90,7 +90,7 @@ class MLP:
                     logit = self.network(z[k])[:, 0]
                     adam.zero_grad()
                     loss = binary_cross_entropy_with_logits(logit, y[k], weight[k])
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    torch.autograd.backward([loss])
                     adam.step()
                 with torch.no_grad():
                     score = self.network(z[torch.from_numpy(held)])[:, 0].numpy()

@@ -172,7 +172,7 @@ def load(name: str | Path) -> Model:
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata()
-            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (it has no iterator)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: the weights cannot be read ({error})") from error
     # a file without a digest was written before there was one

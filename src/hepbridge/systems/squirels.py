@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -77,8 +78,7 @@ class Squirels(Refiner):
         super().__init__(config, geometry)
         if config.symmetry == "auto":
             raise ConfigError("symmetry 'auto' must be resolved on data first (declared or none)")
-        rings = geometry.rings()
-        rings = {"none": 0 * rings, "core": np.minimum(rings, 1), "all": rings}[config.rings]
+        rings = _rings(config, geometry)
         if config.dense == "auto":
             raise ConfigError("dense 'auto' must be resolved on data first (a number of rings)")
         self.coordinates = ShowerCoordinates(rings.tolist(), dense=config.dense)
@@ -125,7 +125,7 @@ class Squirels(Refiner):
             update["symmetry"] = "declared" if holds else "none"
         if config.dense == "auto":
             hit = (full.cells > 0).mean(axis=0)
-            rings = full.geometry.rings()
+            rings = _rings(config, full.geometry)
             thin = [hit[rings == ring].min() < _DENSE for ring in range(1, rings.max() + 1)]
             update["dense"] = 1 + (thin.index(True) if any(thin) else len(thin))
         return config.model_copy(update=update)
@@ -190,6 +190,12 @@ class Squirels(Refiner):
         """The standardised logarithm (N, 1) of the incident energy, by its name."""
         energy = torch.from_numpy(showers.incident_energy)
         return {_CONDITION: log_energy(energy, self.mean.cpu(), self.std.cpu())}
+
+
+def _rings(config: SquirelsConfig, geometry: Geometry) -> NDArray[np.int64]:
+    """For every cell the number of the ring that its sum belongs to."""
+    rings = geometry.rings()
+    return {"none": 0 * rings, "core": np.minimum(rings, 1), "all": rings}[config.rings]
 
 
 def _build_transport(config: SquirelsConfig, n_cells: int, dim: int) -> nn.Module:

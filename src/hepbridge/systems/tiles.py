@@ -13,7 +13,7 @@ from torch import Tensor
 from hepbridge.core.rng import stream
 from hepbridge.systems.refiner import Refiner
 
-__all__ = ["TILE", "Tiles", "tiles_of"]
+__all__ = ["TILE", "Tiles", "forget", "tiles_of"]
 
 TILE = 256  # rows of a full tile
 _SMALLER = (4, 8, 16, 32, 64, 128)
@@ -87,6 +87,11 @@ class Tiles:
 
 
 _KNOWN: weakref.WeakKeyDictionary[Refiner, dict[Any, Tiles]] = weakref.WeakKeyDictionary()
+
+
+def forget(refiner: Refiner) -> None:
+    """Forget what was tried: the refiner has other networks now than in the middle of its training."""
+    _KNOWN.pop(refiner, None)
 
 
 def tiles_of(refiner: Refiner, device: torch.device, energy: tuple[float, float]) -> Tiles:

@@ -31,6 +31,7 @@ from hepbridge.systems.model_file import Domain, Model, load, read_header
 from hepbridge.systems.recipe import Recipe, load_recipe
 from hepbridge.systems.refiner import Refiner
 from hepbridge.systems.teacher import follow, same_showers
+from hepbridge.systems.tiles import forget
 from hepbridge.training import History, fit, leads
 
 __all__ = ["split", "train"]
@@ -126,6 +127,7 @@ def train(
     )
     for member in members:
         member.to("cpu").eval().requires_grad_(False)
+        forget(member)
     model = Model(
         members,
         chosen,

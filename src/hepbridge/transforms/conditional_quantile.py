@@ -69,13 +69,17 @@ class ConditionalQuantile(nn.Module):
     def fit(self, values: NDArray[np.floating], condition: NDArray[np.floating]) -> None:
         """Learn the tables from ``values`` (N, d), finite or -inf, and ``condition`` (N,).
 
-        The finite values are centred and scaled by their median and interquartile range, smooth
-        polynomials of the condition; the quantiles of what is left are taken around each node, in
-        a window that holds at least 1/48 of the rows and 400, and then smoothed over the nodes by
-        local quadratic regression, as widely as four-fold cross-validation of the pinball loss
-        finds best for each group. So the trend with the condition cannot widen a distribution, and
-        the noise of one window is not that of the table. A sample at one fixed condition gives
-        constant tables.
+        Quantiles are taken around each node, in a window that holds at least 1/48 of the rows and
+        400, and then smoothed over the nodes by local quadratic regression, so that the noise of
+        one window is not that of the table. What is smoothed is one of two:
+
+        - quantiles at fixed levels, after the values were centred and scaled by their median and
+          interquartile range, polynomials of the condition: for a distribution that moves and
+          scales, which the trend must not widen;
+        - levels at fixed values: for features that stay where they are.
+
+        Which, and how widely, is what four-fold cross-validation of the pinball loss finds best
+        for each group. A sample at one fixed condition gives constant tables.
 
         Raises:
             DataError: if a group has no finite value at all, or fewer than 50 rows are given.

@@ -53,7 +53,7 @@ def gaussian_mmd(x: Tensor, y: Tensor, scales: Sequence[float]) -> Tensor:
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         square = torch.cdist(a, b).square()
-        return sum(torch.exp(square * (-0.5 / s**2)) for s in scales) / len(scales)  # type: ignore[return-value]
+        return torch.stack([torch.exp(square * (-0.5 / s**2)) for s in scales]).mean(dim=0)
 
     between = kernel(x, y).mean(dim=(-2, -1))
     out = _off_diagonal(kernel(x, x)) + _off_diagonal(kernel(y, y)) - 2.0 * between
