@@ -32,6 +32,8 @@ def test_requirements_are_lower_bounds() -> None:
         *extras["root"],
         *extras["tensorboard"],
         *extras["onnx"],
+        *extras["gflash"],
+        *extras["geant4"],
     ]:
         assert re.fullmatch(r"[A-Za-z0-9_.-]+>=[0-9.]+", requirement), requirement
 
