@@ -24,8 +24,8 @@ MODELS: dict[str, tuple[str, list[str], str | None]] = {
         "squirels-flow",
     ),
     "squirels-mmd": ("squirels-mmd", [], None),
-    "squirels-i2sb": ("squirels-i2sb", ["training.steps=2000"], None),
-    "squirels-dsbm": ("squirels-dsbm", ["training.steps=2000"], None),
+    "squirels-i2sb": ("squirels-i2sb", [], None),
+    "squirels-dsbm": ("squirels-dsbm", [], None),
 }
 
 

@@ -61,6 +61,9 @@ class Refiner(nn.Module, ABC):
     def phases(self, fast: Showers, full: Showers, seed: int) -> Iterator[Phase]:
         """The training of the networks on pairs (row i at equal energy); none without networks."""
 
+    def finish(self, fast: Showers, seed: int) -> None:
+        """What remains to be learned, on the CPU, once the networks are trained; ``fast`` as in `fit`."""
+
     @abstractmethod
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:
         """Refined cells (N, n_cells), MeV.

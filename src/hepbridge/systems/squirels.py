@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -18,6 +19,8 @@ from hepbridge.core.rng import event_normal
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.refiner import Refiner, SystemConfig
+from hepbridge.transforms.conditional_quantile import ConditionalQuantile
+from hepbridge.transforms.marginals import matched
 from hepbridge.transforms.shower_coordinates import ShowerCoordinates, log_energy
 from hepbridge.transports import TRANSPORTS
 from hepbridge.transports.quantile import Quantile
@@ -25,6 +28,7 @@ from hepbridge.transports.quantile import Quantile
 __all__ = ["Squirels", "SquirelsConfig"]
 
 _CONDITION = "incident_energy"
+_ROWS = 2048  # moved at once
 _DENSE = 0.99  # share of the showers that hit a cell of a dense ring, at least
 
 
@@ -43,6 +47,8 @@ class SquirelsConfig(SystemConfig):
         sum_weight: weight of such a coordinate in the loss of transports that weight them, cells
             having 1.
         symmetry: use the symmetry that the geometry declares; ``auto`` verifies it on the data.
+        match_marginals: after the training, correct the marginals of the cells that the transport
+            makes of the fast showers (`transforms.matched`); it costs nothing when refining.
         knots, nodes, degree: of the quantile tables.
     """
 
@@ -52,6 +58,7 @@ class SquirelsConfig(SystemConfig):
     symmetry: Literal["auto", "declared", "none"] = "auto"
     rings: Literal["none", "core", "all"] = "all"
     dense: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
+    match_marginals: bool = False
     knots: Annotated[int, Field(ge=3, le=10_000)] = 91
     nodes: Annotated[int, Field(ge=2, le=10_000)] = 49
     degree: Annotated[int, Field(ge=0, le=100)] = 3
@@ -98,6 +105,9 @@ class Squirels(Refiner):
         self.transport: Any = None
         if config.transport is not None:
             self.transport = _build_transport(config, len(cells), n)
+        self.matched: ConditionalQuantile | None = None
+        if config.match_marginals and self.transport is not None:
+            self.matched = copy.deepcopy(self.quantile.target)
         self.noise_dim = n + (self.transport.noise_dim if self.transport is not None else 0)
         self.mean: Tensor
         self.std: Tensor
@@ -136,6 +146,7 @@ class Squirels(Refiner):
         self.std.fill_(max(float(log_e.std()), 1e-3))
         for side, showers in ((self.quantile.source, fast), (self.quantile.target, full)):
             self.quantile.fit(side, self._coordinates(showers), self.conditions(showers))
+        self._start_matching()
 
     def learn_from(self, teacher: Refiner) -> None:
         assert isinstance(teacher, Squirels)
@@ -143,6 +154,11 @@ class Squirels(Refiner):
         self.mean.copy_(teacher.mean)
         self.std.copy_(teacher.std)
         self.transport.adopt(teacher.transport)
+        self._start_matching()
+
+    def _start_matching(self) -> None:
+        if self.matched is not None:
+            self.matched.load_state_dict(self.quantile.target.state_dict())
 
     def phases(self, fast: Showers, full: Showers, seed: int) -> Iterator[Phase]:
         if self.transport is None:
@@ -160,16 +176,16 @@ class Squirels(Refiner):
 
     def normal(self, fast: Showers, full: Showers, seed: int) -> tuple[Tensor, Tensor]:
         """Both samples in normal space (N, dim), zeros spread: what the transport learns from."""
-        n = self.coordinates.dim
-        out = []
-        for side, name, showers in (
-            (self.quantile.source, "fast", fast),
-            (self.quantile.target, "full", full),
-        ):
-            c = self.conditions(showers)[_CONDITION].reshape(-1)
-            noise = _dequantise(showers, seed, name, n)
-            out.append(side(self._coordinates(showers), c, noise))
-        return out[0], out[1]
+        return (
+            self._normal(self.quantile.source, "fast", fast, seed),
+            self._normal(self.quantile.target, "full", full, seed),
+        )
+
+    def _normal(self, side: ConditionalQuantile, name: str, showers: Showers, seed: int) -> Tensor:
+        noise = _dequantise(showers, seed, name, self.coordinates.dim)
+        c = self.conditions(showers)[_CONDITION].reshape(-1)
+        out: Tensor = side(self._coordinates(showers), c, noise)
+        return out
 
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:
         energy = conditions[_CONDITION].to(cells.dtype)
@@ -178,8 +194,30 @@ class Squirels(Refiner):
         z = self.quantile.to_normal(self.coordinates(cells, energy), c, noise[:, :n])
         if self.transport is not None:
             z = self.transport.apply(z, c, noise[:, n:])
-        out: Tensor = self.coordinates.inverse(self.quantile.from_normal(z, c), energy)
+        without = self.transport is None or self.matched is None
+        side: Any = self.quantile.target if without else self.matched
+        y = side.inverse(z, c[_CONDITION].reshape(-1))
+        out: Tensor = self.coordinates.inverse(y, energy)
         return out
+
+    def finish(self, fast: Showers, seed: int) -> None:
+        if self.matched is None:
+            return
+        z = self._normal(self.quantile.source, "fast", fast, seed)
+        conditions = self.conditions(fast)
+        noise = event_normal(seed, "finish", fast.event_ids, self.noise_dim - z.shape[1])
+        moved = []
+        with torch.inference_mode():
+            for start in range(0, len(z), _ROWS):
+                rows = slice(start, start + _ROWS)
+                c = {name: value[rows] for name, value in conditions.items()}
+                some = torch.from_numpy(noise[rows].astype(np.float32))
+                moved.append(self.transport.apply(z[rows], c, some))
+        # cells only: the sums, carried or moved in few dimensions, are right, and a fit would add
+        # the fluctuations of these showers to them
+        cells = torch.cat(moved).numpy()[:, : self.coordinates.n_cells]
+        c_all = conditions[_CONDITION][:, 0].numpy()
+        self.matched = matched(self.quantile.target, cells, c_all)
 
     def _coordinates(self, showers: Showers) -> Tensor:
         energy = torch.from_numpy(showers.incident_energy.astype(np.float32))

@@ -125,8 +125,9 @@ def train(
         title=chosen.system,
         fingerprint=request.digest(),
     )
-    for member in members:
+    for k, member in enumerate(members):
         member.to("cpu").eval().requires_grad_(False)
+        member.finish(join([fast[training], *_some(surplus)]), seed + k)
         forget(member)
     model = Model(
         members,
@@ -176,9 +177,8 @@ def _all_phases(
         if recipe.bootstrap:
             rows = np.sort(stream(seed, "bootstrap", k).choice(training, len(training)))
         refiner: Refiner = SYSTEMS[recipe.system](recipe.system_config(), fast.geometry)
-        alone = [surplus] if len(surplus) else []  # fast showers without a partner teach transforms
-        if teacher is None:
-            refiner.fit(join([fast[rows], *alone]), full[rows], seed + k)
+        if teacher is None:  # fast showers without a partner teach transforms
+            refiner.fit(join([fast[rows], *_some(surplus)]), full[rows], seed + k)
         else:
             refiner.learn_from(teacher.members[k])
         members.append(refiner)
@@ -194,6 +194,10 @@ def _all_phases(
             if phase.validate is None:
                 change["validate"] = check
             yield dataclasses.replace(phase, **change)
+
+
+def _some(showers: Showers) -> list[Showers]:
+    return [showers] if len(showers) else []
 
 
 def _validation(

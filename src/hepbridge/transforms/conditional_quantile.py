@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from hepbridge.transforms.lookup import ForwardTable, InverseTable
 from hepbridge.transforms.quantile_tables import fit_tables
 
-__all__ = ["ConditionalQuantile"]
+__all__ = ["Z_MAX", "ConditionalQuantile"]
 
-_Z_MAX = 4.5  # knots span +-_Z_MAX standard deviations
+Z_MAX = 4.5  # knots span so many standard deviations on either side
 T = TypeVar("T", ForwardTable, InverseTable)
 _U_MIN = 1e-6  # probabilities are kept this far from 0 and 1
 
@@ -88,7 +88,7 @@ class ConditionalQuantile(nn.Module):
             np.asarray(values),
             np.asarray(condition, dtype=np.float64).reshape(-1),
             self.groups.cpu().numpy(),
-            np.linspace(-_Z_MAX, _Z_MAX, self.knots),
+            np.linspace(-Z_MAX, Z_MAX, self.knots),
             nodes=self.nodes,
             degree=self.degree,
         )
@@ -118,7 +118,7 @@ class ConditionalQuantile(nn.Module):
         """What is computed once from the learned tables, at the first use."""
         low, high = self.range.tolist()
         with torch.inference_mode(False):
-            return kind(self.table, self.atom, self.groups, (low, high), z_max=_Z_MAX, u_min=_U_MIN)
+            return kind(self.table, self.atom, self.groups, (low, high), z_max=Z_MAX, u_min=_U_MIN)
 
     def _forget(self) -> None:
         self._forward, self._inverse = None, None

@@ -24,7 +24,13 @@ class ShowerCoordinates(nn.Module):
     coordinates are shares :math:`\ln(E_i / R_{k(i)})`, which hardly depend on the ring's energy: what
     the cells say and what the sums say is then said once. In the other rings a cell holds a few
     particles or none, whose energies have features that do not scale (511 keV, thresholds): there
-    the coordinates are :math:`\ln(E_i / \mathrm{MeV})`. The way back is the same.
+    the coordinates are :math:`\ln(E_i / \mathrm{MeV})`. On the way back the cells of such a ring are
+    first brought near its energy mostly by those that hold most of it,
+
+    .. math:: E_i \to E_i \exp\Bigl( E_i \frac{R_k - \sum_j E_j}{\sum_j E_j^2} \Bigr),
+
+    the exponent kept within :math:`\pm 1`, and only then scaled: one factor for all would carry many
+    small cells across a threshold together, and shift those features.
 
     Args:
         rings: for every cell the number of its ring, 0 … r; all 0 for none.
@@ -70,8 +76,20 @@ class ShowerCoordinates(nn.Module):
         share = outer.sum(dim=1, keepdim=True)
         kept = torch.minimum(share, _OUTER_MAX * total)
         energy = torch.cat([total - kept, outer * (kept / share.clamp_min(_TINY))], dim=1)
-        scale = energy * incident_energy[:, None] / sums.clamp_min(_TINY)
+        energy = energy * incident_energy[:, None]
+        if self.dense:
+            shape = self._approach(shape, sums, energy)
+            sums = (shape @ self.membership)[:, : self.n_outer + 1]
+        scale = energy / sums.clamp_min(_TINY)
         return shape * scale.index_select(1, self.rings)
+
+    def _approach(self, cells: Tensor, sums: Tensor, energy: Tensor) -> Tensor:
+        """Cells of sparse rings brought near the rings' energies, mostly by the largest."""
+        squares = (cells.square() @ self.membership)[:, : self.n_outer + 1]
+        slope = (energy - sums) / squares.clamp_min(_TINY)
+        slope[:, : self.dense] = 0.0
+        exponent = slope.index_select(1, self.rings).mul_(cells).clamp_(-1.0, 1.0)
+        return cells * torch.exp(exponent)
 
 
 _OUTER_MAX = 0.9  # the rings around the core never take more of the sum than this

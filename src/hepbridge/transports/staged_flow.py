@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.transports.flow_matching import FlowMatching
+from hepbridge.transports.location_scale import LocationScale
 
 __all__ = ["StagedFlow"]
 
@@ -31,9 +32,11 @@ class StagedFlow(nn.Module):
     deterministic and invertible, triangular like the Knothe–Rosenblatt map.
 
     The second stage couples source and target rows that differ in s' a little, and takes the target's.
-    That is exact where u hardly depends on s in the source, as between the shares of rings and their
-    energies; where it does, raise ``carried_weight`` of the second stage (from 1), so that rows are
-    assigned to each other by s' first.
+    That is exact where u does not depend on s', and what u says of s' would be counted twice where it
+    does: sums of many coordinates then follow s' too closely. So mean and spread of u given s' are
+    taken out before and put back after, on either side its own (`LocationScale`). Where u depends on
+    s' in other ways, raise ``carried_weight`` of the second stage (from 1), so that rows are assigned
+    to each other by s' first.
 
     Args:
         dim: coordinates of x; the last ``lead`` of them are s.
@@ -69,6 +72,9 @@ class StagedFlow(nn.Module):
         self.then = FlowMatching(
             dim, condition_dims, **{"carried": lead, "carried_weight": 1.0, **(then or {})}
         )
+        columns = sum(condition_dims.values())
+        self.before = LocationScale(lead, dim - lead, columns)
+        self.after = LocationScale(lead, dim - lead, columns)
 
     @property
     def nfe(self) -> int:
@@ -98,7 +104,7 @@ class StagedFlow(nn.Module):
         if self.first is not None:
             for phase in self.first.phases(lead, seed):
                 yield replace(phase, name="lead")
-        moved = replace(pairs, source=pairs.source.clone())
+        moved = replace(pairs, source=pairs.source.clone(), target=pairs.target.clone())
 
         def prepare(rng: np.random.Generator) -> None:
             where = next(self.parameters()).device
@@ -110,23 +116,64 @@ class StagedFlow(nn.Module):
                     moved.source[rows, rest:] = self._lead(part.source.to(where), c).to(
                         pairs.source
                     )
+                for frame, x, first in (
+                    (self.before, moved.source, pairs.source),
+                    (self.after, moved.target, pairs.target),
+                ):
+                    frame.fit(*self._images(first[:, :rest], x[:, rest:], pairs))
+                    columns = self._columns(x, pairs.conditions)
+                    x[:, :rest] = frame.cpu()(first[:, :rest], x[:, rest:], columns)
+                    frame.to(where)
 
         for phase in self.then.phases(moved, seed):
-            yield replace(phase, name="rest", prepare=prepare)
+            stage = _Stage(phase.module, self.before, self.after)
+            yield replace(phase, name="rest", module=stage, prepare=prepare)
 
     def _lead(self, s: Tensor, conditions: Conditions) -> Tensor:
         return s if self.first is None else self.first.apply(s, conditions)
 
+    def _columns(self, x: Tensor, conditions: Conditions) -> Tensor:
+        """All conditions (N, columns), in the order of their declaration."""
+        named = [conditions[name].to(x) for name in self.then.condition_dims]
+        return torch.cat(named, dim=1) if named else x.new_zeros(len(x), 0)
+
+    def _images(self, u: Tensor, s: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+        """All symmetry images of the rows u, s, and their conditions."""
+        c = self._columns(u, pairs.conditions)
+        if pairs.symmetries is None:
+            return u, s, c
+        rest = self.dim - self.lead
+        us = torch.cat([u[:, image[:rest]] for image in pairs.symmetries])
+        ss = torch.cat([s[:, image[rest:] - rest] for image in pairs.symmetries])
+        return us, ss, c.repeat(len(pairs.symmetries), 1)
+
     def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
         """The image (N, dim) of ``x`` (N, dim); uses no noise."""
         rest = self.dim - self.lead
-        lead = self._lead(x[:, rest:], conditions)
-        return self.then.apply(torch.cat([x[:, :rest], lead], dim=1), conditions)
+        s, c = self._lead(x[:, rest:], conditions), self._columns(x, conditions)
+        start = torch.cat([self.before(x[:, :rest], s, c), s], dim=1)
+        end = self.then.apply(start, conditions)
+        return torch.cat([self.after.inverse(end[:, :rest], s, c), s], dim=1)
 
     def inverse(self, x: Tensor, conditions: Conditions) -> Tensor:
         """The ``x`` whose image is the given one."""
         rest = self.dim - self.lead
-        start = self.then.inverse(x, conditions)
-        if self.first is None:
-            return start
-        return torch.cat([start[:, :rest], self.first.inverse(start[:, rest:], conditions)], dim=1)
+        s, c = x[:, rest:], self._columns(x, conditions)
+        end = torch.cat([self.after(x[:, :rest], s, c), s], dim=1)
+        start = self.then.inverse(end, conditions)
+        u = self.before.inverse(start[:, :rest], s, c)
+        if self.first is not None:
+            s = self.first.inverse(s, conditions)
+        return torch.cat([u, s], dim=1)
+
+
+class _Stage(nn.Module):
+    """The second stage in training: its network, and the frames that belong to the same checkpoint."""
+
+    def __init__(self, network: nn.Module, before: nn.Module, after: nn.Module) -> None:
+        super().__init__()
+        self.network, self.before, self.after = network, before, after
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        out: Tensor = self.network(*inputs)
+        return out
