@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -26,6 +27,19 @@ def sample_dir() -> Path:
     folder = Path(os.environ.get("HEPBRIDGE_SHOWERS", beside))
     if not folder.is_dir():
         pytest.skip(f"no shower files in {folder}; set HEPBRIDGE_SHOWERS")
+    return folder
+
+
+@pytest.fixture
+def geant4_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Geant4 can run: geant4-pybind is installed and the environment names its data sets."""
+    if importlib.util.find_spec("geant4_pybind") is None:
+        pytest.skip("geant4-pybind is not installed (extra geant4)")
+    named = os.environ.get("HEPBRIDGE_GEANT4_DATA") or os.environ.get("GEANT4_DATA_DIR")
+    folder = Path(named or Path(__file__).parents[2] / "shared" / "geant4-data")
+    if not folder.is_dir():
+        pytest.skip(f"no Geant4 data sets in {folder}; set HEPBRIDGE_GEANT4_DATA")
+    monkeypatch.setenv("GEANT4_DATA_DIR", str(folder))
     return folder
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hepbridge.cli import bench, cite, demo, evaluate, info, refine, train
+from hepbridge.cli import bench, cite, demo, detectors, evaluate, info, refine, simulate, train
 from hepbridge.cli.group import Group
 from hepbridge.cli.session import Session
 
@@ -36,7 +36,7 @@ def options(
     ctx: typer.Context,
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="Only the result and errors: no progress, no notes."),
+        typer.Option("--quiet", "-q", help="Only the result, warnings and errors."),
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="The result as one JSON object on standard output.")
@@ -65,6 +65,8 @@ for command in (
     evaluate.evaluate,
     bench.bench,
     demo.demo,
+    detectors.detectors,
     cite.cite,
 ):
     app.command()(command)
+app.add_typer(simulate.simulate, name="simulate", help="Make showers: fast, full, or pairs.")

@@ -13,6 +13,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "OutputError",
+    "SimulationError",
     "TrainingInterrupted",
 ]
 
@@ -63,6 +64,12 @@ class MissingExtraError(HepbridgeError, ImportError):
         return cls(
             f"{purpose} needs the optional library {library!r}: pip install 'hepbridge[{extra}]'"
         )
+
+
+class SimulationError(HepbridgeError, RuntimeError):
+    """The worker process of a simulation crashed or went silent; the message names its log."""
+
+    exit_code = 9
 
 
 class TrainingInterrupted(HepbridgeError):

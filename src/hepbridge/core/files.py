@@ -29,7 +29,10 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} is no ordinary file; give another name")
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} exists already; choose another name or pass --overwrite")
+        raise OutputError(
+            f"{path} exists already; choose another name or pass --overwrite "
+            "(overwrite=True in Python)"
+        )
     if not path.parent.is_dir():
         raise OutputError(
             f"cannot write {path}: the folder {path.parent} does not exist; make it first"

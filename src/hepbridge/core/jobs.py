@@ -11,19 +11,31 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hepbridge.core.errors import HepbridgeError, OutputError
 from hepbridge.core.progress import progress
+from hepbridge.core.registry import Registry
 
-__all__ = ["Chunk", "Request", "chunks", "parts_folder", "run_chunks", "work_to_do"]
+__all__ = [
+    "EXECUTORS",
+    "Chunk",
+    "Executor",
+    "Request",
+    "chunks",
+    "parts_folder",
+    "run_chunks",
+    "work_to_do",
+]
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +94,8 @@ def work_to_do(
         return False
     what = "of another request" if found else "that this command did not make"
     raise OutputError(
-        f"{output} exists already and is a file {what}; choose another name or pass --overwrite"
+        f"{output} exists already and is a file {what}; choose another name or pass --overwrite "
+        "(overwrite=True in Python)"
     )
 
 
@@ -127,7 +140,9 @@ def run_chunks(
                 bar.advance(len(chunk))
             return paths
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context) as pool:
+        with ProcessPoolExecutor(
+            min(workers, len(missing)), mp_context=context, initializer=_end_with_parent
+        ) as pool:
             futures = {pool.submit(work, c, p): c for c, p in missing}
             try:
                 for future in as_completed(futures):
@@ -142,3 +157,33 @@ def run_chunks(
                 pool.shutdown(cancel_futures=True)
                 raise
     return paths
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+class Executor(Protocol):
+    """Runs the chunks of a job somewhere: as `run_chunks`, whose promises hold for all."""
+
+    def __call__(
+        self,
+        work: Callable[[Chunk, Path], None],
+        todo: list[Chunk],
+        folder: Path,
+        *,
+        workers: int = 1,
+        title: str = "",
+        suffix: str = ".npy",
+    ) -> list[Path]: ...
+
+
+EXECUTORS = Registry("executor", {"local": "hepbridge.core.jobs:run_chunks"})

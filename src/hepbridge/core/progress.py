@@ -53,5 +53,6 @@ def progress(title: str, total: float) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    # the remaining time is that of the last 20 minutes: a step may take one of them
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=1200) as bar:
         yield Bar(bar, bar.add_task(title, total=total, note=""))

@@ -1,0 +1,1 @@
+"""Simulation: detectors, beams, and the engines GFLASH and Geant4."""
