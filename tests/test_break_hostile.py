@@ -15,12 +15,13 @@ from typer.main import get_command
 
 import tiny
 from hepbridge.cli.app import app
-from hepbridge.core.errors import ConfigError, DataError, ModelFileError, OutputError
+from hepbridge.core.errors import ConfigError, DataError, DomainError, ModelFileError, OutputError
 from hepbridge.core.files import atomic_path, check_output
 from hepbridge.data import io, sample
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.deploy.refine import refine_file
+from hepbridge.metrics import evaluate
 from hepbridge.systems.model_file import load
 from hepbridge.systems.train import train
 
@@ -151,14 +152,59 @@ def test_a_refused_request_leaves_nothing(model: Path, pair, tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["fast.h5"]
 
 
-def test_refining_gev_is_noticed_and_leaves_the_input_alone(model, pair, caplog) -> None:
-    gev = pair[0][np.arange(100)].with_cells(pair[0].cells[:100] / 1000)
-    gev.conditions["incident_energy"][0] = 200_000.0  # which makes a column of flags
-    columns = dict(gev.columns)
+@pytest.mark.parametrize(
+    ("factor", "advice"), [(1e-3, "the cells by 1000"), (1e3, "incident energies by")]
+)
+def test_refining_other_units_is_refused(model, pair, tmp_path, caplog, factor, advice) -> None:
+    fast = pair[0][:100]
+    wrong = fast.with_cells(fast.cells * np.float32(factor))
+    with pytest.raises(DataError, match=advice):
+        load(model).refine(wrong)
+    io.save(wrong, tmp_path / "wrong.h5")
+    with pytest.raises(DataError, match=rf"wrong\.h5 hold .*{advice}"):
+        refine_file(model, tmp_path / "wrong.h5", tmp_path / "o.h5")
+    assert [p.name for p in tmp_path.iterdir()] == ["wrong.h5"]
+    with pytest.raises(DataError, match=rf"the cells of 'refined' hold .*{advice}"):
+        evaluate(fast, {"refined": wrong}, classifiers=())
+    with pytest.raises(DataError, match=rf"the cells of the fast showers hold .*{advice}"):
+        train(wrong, wrong, overrides=TINY)
     with caplog.at_level(logging.WARNING, "hepbridge"):
-        load(model).refine(gev)
-    assert "is the file in GeV" in caplog.text
-    assert gev.columns == columns
+        load(model).refine(wrong[:1])  # one shower may be like that
+    assert advice in caplog.text
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1e-3, "GeV"), (1e3, "MeV")])
+def test_all_energies_far_outside_suggest_a_unit(model, pair, caplog, factor, unit) -> None:
+    fast = pair[0][:20]
+    far = Showers.from_arrays(fast.cells * factor, fast.incident_energy * factor)
+    hint = f"say so in its HDF5 attribute 'units' ({unit}), or load it with unit='{unit}'"
+    load(model).refine(far)
+    assert hint in caplog.text
+    with pytest.raises(DomainError, match="they would fit if the file was in"):
+        load(model).refine(far, strict=True)
+    caplog.clear()
+    load(model).refine(Showers.from_arrays(fast.cells / 20, fast.incident_energy / 20))
+    assert "outside the trained range" in caplog.text and "attribute" not in caplog.text
+
+
+def test_flags_leave_the_input_alone(model, pair) -> None:
+    fast = pair[0][:100]
+    fast.conditions["incident_energy"][0] = 200_000.0  # which makes a column of flags
+    columns = dict(fast.columns)
+    assert load(model).refine(fast).columns["outside_domain"].sum() == 1
+    assert fast.columns == columns
+
+
+def test_arrays_where_showers_belong_are_refused(model: Path, pair) -> None:
+    fast, full = pair
+    with pytest.raises(DataError, match=r"must be Showers, got ndarray.*from_arrays"):
+        load(model).refine(fast.cells)
+    with pytest.raises(DataError, match="fast must be Showers, got ndarray"):
+        train(fast.cells, full)
+    with pytest.raises(DataError, match="'refined' must be Showers, got ndarray"):
+        evaluate(full, {"refined": fast.cells})
+    with pytest.raises(ConfigError, match=r'given by name, \{"refined": refined\}, got list'):
+        evaluate(full, [fast])
 
 
 def test_json_is_json_whatever_a_file_holds(pair, tmp_path: Path, capsys) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import hepbridge
 from hepbridge.cli.app import app
 from hepbridge.cli.group import DEBUG_LOG
+from hepbridge.cli.session import Session
 from hepbridge.core import errors
 
 COMMANDS = sorted(get_command(app).commands)
@@ -37,7 +38,17 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 def test_commands() -> None:
-    assert COMMANDS == ["bench", "cite", "demo", "evaluate", "info", "refine", "train"]
+    assert COMMANDS == [
+        "bench",
+        "cite",
+        "demo",
+        "detectors",
+        "evaluate",
+        "info",
+        "refine",
+        "simulate",
+        "train",
+    ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -112,7 +123,61 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     raising(monkeypatch, KeyboardInterrupt())
     done = run(app, ["info", "x.h5"])
     assert done.exit_code == 130
-    assert done.stderr.startswith("error: interrupted; ")
+    assert done.stderr == "error: interrupted; no output is half-written\n"
+
+
+def test_interrupted_training_names_its_checkpoint_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def train(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hepbridge.systems.train.train", train)
+    monkeypatch.setattr("hepbridge.cli.samples.joined", list)
+    words = ["train", "quantile", "--fast", "f", "--full", "f", "-o", "m.safetensors"]
+    assert "--resume" not in run(app, words).stderr
+    (tmp_path / "m.safetensors.checkpoint").touch()
+    done = run(app, words)
+    assert done.exit_code == 130
+    assert "m.safetensors.checkpoint: repeat the command with --resume" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "asked", ["raise KeyboardInterrupt", "signal.raise_signal(signal.SIGTERM)"]
+)
+def test_interrupt_while_libraries_are_imported(asked: str) -> None:
+    """One line, no traceback; fails if something is imported outside the guard of `main`."""
+    code = f"""
+import signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            {asked}
+sys.meta_path.insert(0, Finder())
+from hepbridge.cli import main
+main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["--version"], ["cite"], ["--json", "cite"], ["cite", "--help"]])
+def test_output_that_cannot_be_printed(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "hepbridge.cli", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    expected = "error: cannot write to standard output: no space left on device\n"
+    assert (done.returncode, done.stderr) == (errors.OutputError.exit_code, expected)
+
+
+def test_what_was_written_is_named_if_it_cannot_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def echo(*args: object) -> None:
+        raise errors.OutputError("cannot write to standard output: full")
+
+    monkeypatch.setattr("typer.echo", echo)
+    with pytest.raises(errors.OutputError, match=r"full \(but x\.h5 is complete\)"):
+        Session().result({"output": Path("x.h5")}, "wrote x.h5")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +215,7 @@ def test_words_after_two_dashes_are_no_options() -> None:
 
 
 def test_log_records_go_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Information and warnings, with ``--quiet`` only errors; never on standard output."""
+    """Information and warnings, with ``--quiet`` no information; never on standard output."""
 
     def describe(name: str) -> dict[str, object]:
         log = logging.getLogger("hepbridge.somewhere")
@@ -163,7 +228,7 @@ def test_log_records_go_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("hepbridge.cli.describe.words", lambda record: "x")
     normal, quiet, debug = (run(app, ["info", "x", *o]) for o in ([], ["--quiet"], ["--debug"]))
     assert normal.stderr == "step 1\nwarning: careful\n"
-    assert quiet.stderr == ""
+    assert quiet.stderr == "warning: careful\n"
     assert debug.stderr == "debug: detail\nstep 1\nwarning: careful\n"
     assert normal.stdout == quiet.stdout == debug.stdout == "x\n"
 

@@ -19,7 +19,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hepbridge.core.errors import ConfigError, DataError, HepbridgeError, OutputError
-from hepbridge.data import Geometry, Showers, load, open_reader, open_writer, read_manifest, save
+from hepbridge.data import (
+    SQUIRELS,
+    Geometry,
+    Showers,
+    load,
+    open_reader,
+    open_writer,
+    read_manifest,
+    save,
+)
 from hepbridge.data.showers import make_event_ids
 
 GRID = Geometry("grid", (2, 3), ("x", "y"), (10.0, 10.0))
@@ -342,7 +351,7 @@ BAD = {
     ),
     "empty shower": (
         {"showers": corrupt(CELLS, 6, 0)},
-        r"1 showers have no energy at all \(first: row 6\); remove them, or load with allow_empty",
+        r"1 showers have no energy at all \(first: row 6\); remove them, or in Python pass allow_empty",
     ),
     "energy": ({"incident_energies": corrupt(ENERGY, 2, 0)}, "must be positive; row 2 is 0 MeV"),
     "energy nan": ({"incident_energies": corrupt(ENERGY, 2, np.nan)}, "finite; row 2 is nan"),
@@ -404,10 +413,16 @@ def test_geometry_must_agree(tmp_path: Path) -> None:
     save(make(), tmp_path / "a.h5")
     other = replace(GRID, pitch_mm=(10.0, 20.0))
     with pytest.raises(
-        DataError, match=r"was written for geometry.*is asked for; pass geometry=None"
+        DataError,
+        match=r"was written for geometry 'grid' \(2, 3\).*differs in pitch_mm; leave the geometry out",
     ):
         load(tmp_path / "a.h5", geometry=other)
     load(tmp_path / "a.h5", geometry=replace(GRID, name="renamed"))
+    assert load(tmp_path / "a.h5").geometry == GRID
+    with pytest.raises(DataError, match=r"'squirels' \(10, 10\) is asked for"):
+        load(tmp_path / "a.h5", geometry=SQUIRELS)
+    with pytest.raises(DataError, match="must be Showers, got ndarray"):
+        save(make().cells, tmp_path / "b.h5")
 
 
 def test_declared_sizes_are_checked_before_allocation(tmp_path: Path) -> None:

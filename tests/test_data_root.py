@@ -110,6 +110,7 @@ def test_wrong_names_and_cells(tmp_path: Path) -> None:
     save(make(), tmp_path / "b.root")
     with pytest.raises(DataError, match="was written for geometry"):
         load(tmp_path / "b.root", geometry=replace(GRID, pitch_mm=(1.0, 1.0)))
+    assert load(tmp_path / "b.root").geometry == GRID
 
 
 def test_what_a_tree_cannot_hold(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,6 +78,19 @@ def test_quick_start_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     exec(code[1], space)  # our own page
     evaluation = space["evaluation"]
     assert isinstance(evaluation.to_dict()["sets"], list)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_page_on_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of docs/python.md: arrays in GeV of another geometry, to a report."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    space: dict[str, Any] = {}
+    exec(compile(code, "docs/python.md", "exec"), space)  # our own page
+    assert space["page"] == (tmp_path / "my-report" / "report.html").resolve()
+    rows = {row["observable"]: row["candidates"] for row in space["evaluation"].sets[0]["rows"]}
+    assert rows["e_max"]["refined"]["ratio"] < 0.5 * rows["e_max"]["fast"]["ratio"]
 
 
 def test_pages_name_existing_files() -> None:

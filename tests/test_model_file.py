@@ -73,6 +73,13 @@ def test_description_says_what_a_user_needs(golden: Model) -> None:
     assert "Geant4" in record["domain"]["full"]["simulation"]
 
 
+def test_a_file_of_showers_is_no_model() -> None:
+    with pytest.raises(
+        ModelFileError, match=r"is a file of showers \(calochallenge\), not a model"
+    ):
+        load(sample.path("gflash", 20))
+
+
 def test_names_and_paths() -> None:
     assert locate("a/b") == Path("a/b")
     assert locate("m.safetensors") == Path("m.safetensors")
@@ -83,10 +90,19 @@ def test_names_and_paths() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.stepz=3", "training.stepz: Extra inputs are not permitted"),
+        (
+            "training.stepz=3",
+            r"training.stepz: Extra inputs are not permitted.*: optimizer, .*steps",
+        ),
+        ("model.stepz=3", r"model.stepz: Extra .*allowed here: transport, options"),
         ("training.steps=-1", "training.steps: Input should be greater than or equal to 1"),
         ("model.transport=nonsense", "unknown transport 'nonsense'"),
-        ("model.options.widht=3", "widht"),
+        ("model.options.widht=3", "no option 'widht'; did you mean 'width'"),
+        (
+            "model.options.teacher_options.widht=3",
+            r"'staged_flow' has no option.*Allowed: lead, carr",
+        ),
+        ("model.options.teacher_options.then.widht=3", r"then has no option.*did you mean 'width'"),
         ("system=other", "unknown system 'other'"),
         ("holdout=0.9", "holdout: Input should be less than or equal to 0.5"),
         ("nonsense", "expected key.sub=value"),
@@ -99,7 +115,7 @@ def test_bad_recipes_are_explained(override: str, message: str) -> None:
         from hepbridge.systems.squirels import Squirels
 
         config = recipe.system_config().model_copy(update={"symmetry": "declared", "dense": 2})
-        Squirels(config, SQUIRELS)
+        assert Squirels(config, SQUIRELS).planned_steps  # which builds the teacher
 
 
 def test_a_config_file_is_laid_over_the_recipe(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.report.console import markdown, table
 from hepbridge.report.histograms import (
+    Binned,
     band,
     bin_edges,
     cell_spectrum,
@@ -22,9 +23,10 @@ from hepbridge.report.histograms import (
     ratio,
     shower_distribution,
 )
+from hepbridge.report.panels import PANELS, _outside
 from hepbridge.report.style import roles, styles
 from hepbridge.report.text import number, percent, plus_minus, shorthand, times
-from hepbridge.report.words import grade, judge, losses, mean_ratios
+from hepbridge.report.words import against_baselines, grade, halved, judge, losses, mean_ratios
 
 SQUARE = Geometry("square", (2, 2), ("x", "y"), (1.0, 1.0))
 
@@ -94,6 +96,18 @@ def test_bins_hold_the_bulk_of_the_reference(
 def test_bins_of_a_constant_reference() -> None:
     edges = bin_edges(np.full(100, 7.0), [np.full(100, 7.0)])
     assert edges[0] <= 7.0 < edges[-1]
+
+
+def test_captions_name_what_is_lost_above_one_per_cent() -> None:
+    edges, none = np.array([0.0, 1.0]), np.zeros(1)
+    drawn = {
+        "full": Binned(edges, none, none, below=0.4, above=0.009),
+        "fast": Binned(edges, none, none, below=0.011, above=0.02),
+    }
+    assert (
+        _outside(PANELS["e_sum"], drawn) == "full 40.0 % below, fast 1.1 % below, fast 2.0 % above"
+    )
+    assert _outside(PANELS["e_spec"], drawn) == "fast 2.0 % above"  # empty cells are below
 
 
 def test_cell_spectrum_against_a_loop() -> None:
@@ -249,6 +263,35 @@ def test_verdict_names_what_fails_and_by_how_much() -> None:
         "cells above 1 MeV, 50 GeV: 20×",
         "largest cell, 50 GeV: 20×",
     ]
+
+
+def test_every_baseline_is_compared_and_what_is_not_resolved_is_said() -> None:
+    """Fails if a difference within two standard errors is called closer, or the fast one a baseline."""
+    assert against_baselines(record()) == [
+        "refined against quantile: closer in distance (1.1× the floor against 5.0×)."
+    ]
+    assert "farther in distance" in against_baselines(record(refined=5.0, baseline=1.1))[0]
+    # 0.01 of 0.11 in one row, of 0.011 in the other: 0.9 in the logarithms' sum, 0.46 in its mean
+    assert "not resolved in distance" in against_baselines(record(baseline=1.2))[0]
+    assert against_baselines(record(floor=False)) == []
+    tested = record(auc=0.55)
+    found = tested["sets"][0]["classifier"]
+    found["quantile"] = {"trees": {"low": {**found["refined"]["trees"]["low"], "auc": 0.60}}}
+    assert "closer in classifier AUC (0.550 against 0.600)" in against_baselines(tested)[0]
+    found["quantile"]["trees"]["low"]["auc"] = 0.57  # 1.4 standard errors
+    assert "not resolved in classifier AUC" in against_baselines(tested)[0]
+
+
+def test_a_halved_reference_is_said_in_table_and_words() -> None:
+    found = record()
+    assert halved(found) == ""
+    found["sets"][0] |= {"floor_source": "split", "n": 400}
+    found["samples"] = {"ref": {"n": 1000}}
+    assert halved(found).startswith("400 of 1,000 reference showers are compared")
+    assert halved(found) in markdown(found)
+    out = io.StringIO()
+    Console(file=out, width=400).print(table(found))
+    assert halved(found) in " ".join(out.getvalue().split())  # the caption is as wide as the table
 
 
 def test_a_classifier_alone_takes_compatibility_away() -> None:

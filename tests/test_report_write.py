@@ -309,10 +309,61 @@ def test_mixed_weighted_and_banded_samples_are_drawn(
     }
     assert plates["fig2_response"].figure is not None
     assert "mixed" in plates["fig2_before_after"].caption
+    figure = plates["fig2_before_after"].figure
+    assert figure is not None
+    axes = figure.axes[2]  # after those of 20 and 50 GeV
+    assert "E_\\mathrm{inc}" in axes.get_xlabel() and axes.get_xlim()[1] < 1.2  # E_sum / E_inc
+    titles = [p.title for p in plates.values()]
+    assert len(set(titles)) == len(titles)
     assert "over an ensemble of trainings: refined (2)" in plates["fig3_sum_and_spectrum"].caption
     without = {p.key: p for p in draw_all(drawn_sets(record, samples), look, "gflash", "refined")}
     assert "fig2_response" not in without
     assert "there is no mixed-energy sample" in without["fig2_before_after"].caption
+
+
+def test_panels_of_a_figure_share_the_ratio_axis(
+    samples: tuple[Showers, dict[str, Showers], Showers], record: dict[str, Any]
+) -> None:
+    look = styles(["gflash", "refined"], "gflash", "refined")
+    for plate in draw_all(drawn_sets(record, samples), look, "gflash", "refined"):
+        if plate.key.startswith(("fig1", "fig3", "fig4", "fig5")):
+            assert plate.figure is not None
+            assert len({ax.get_ylim() for ax in plate.figure.axes[1::2]}) == 1, plate.key
+
+
+def test_caption_names_equal_sums(
+    samples: tuple[Showers, dict[str, Showers], Showers],
+) -> None:
+    """Fails if other events with the same sums, or other sums of the same events, are called equal."""
+    ref, candidates, ref2 = samples
+    fast = candidates["gflash"]
+    turned = {"gflash": fast, "turned": fast.with_cells(fast.cells[:, ::-1].copy())}
+    record = evaluate(ref, turned, ref2, bootstraps=2, splits=20, classifiers=()).to_dict()
+    look = styles(["gflash", "turned"], "gflash", "turned")
+
+    def caption(chosen: dict[str, Showers]) -> str:
+        sets = drawn_sets(record, (ref, chosen, ref2))
+        return next(p.caption for p in draw_all(sets, look, "gflash", "turned"))
+
+    assert "Equal energy sums, shower by shower: gflash and turned." in caption(turned)
+    events = Showers.from_arrays(turned["turned"].cells, FIXED)
+    assert "Equal energy sums" not in caption({"gflash": fast, "turned": events})
+    sums = candidates["refined"]
+    assert "Equal energy sums" not in caption({"gflash": fast, "turned": sums})
+
+
+@pytest.mark.slow
+def test_samples_of_the_mixed_figures_are_listed(
+    samples: tuple[Showers, dict[str, Showers], Showers], record: dict[str, Any], tmp_path: Path
+) -> None:
+    ref, candidates, ref2 = samples
+    fast = toy(13, 0.7, MIXED)
+    mixed = (toy(11, 0.8, MIXED), {"gflash": fast, "refined": fast}, None)
+    text = write(record, ref, candidates, ref2, tmp_path / "out", mixed=mixed).read_text("utf-8")
+    listed = text[text.index('id="samples"') : text.index('id="definitions"')]
+    assert listed.count("mixed (figures only)") == 3
+    assert listed.count("10 to 100 GeV") == 3
+    assert "Learning curve" not in text  # there is none
 
 
 def test_one_mixed_candidate_is_enough() -> None:

@@ -28,7 +28,7 @@ def test_choice_of_device():
 def test_absent_device_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="finds no CUDA GPU; choose --device cpu"):
+    with pytest.raises(ConfigError, match="finds no CUDA GPU; choose the device cpu"):
         choose_device("cuda")
     with pytest.raises(ConfigError, match="'mps' is not available"):
         choose_device("mps")

@@ -49,6 +49,23 @@ def test_log_that_cannot_be_written_fails_before_training(tmp_path):
         fit(phases(), seed=0, checkpoint=tmp_path / "no" / "state.ckpt")
 
 
+def test_training_that_fails_before_its_first_step_leaves_everything_as_it_was(tmp_path):
+    def failing():
+        raise ConfigError("no such option")
+        yield
+
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(ConfigError):
+        fit(failing(), seed=0, log=log)
+    assert not log.exists()
+    log.write_text("of an earlier training\n")
+    with pytest.raises(ConfigError):
+        fit(failing(), seed=0, log=log)
+    assert log.read_text() == "of an earlier training\n"
+    fit((), seed=0, log=log)  # a training without steps is one, too
+    assert log.read_text() == ""
+
+
 def test_tensorboard_gets_the_same_numbers(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -12,7 +12,7 @@ from scipy.stats import kstest
 from hepbridge.core.errors import DataError
 from hepbridge.core.rng import stream
 from hepbridge.data import SQUIRELS
-from hepbridge.transforms import ConditionalQuantile, ShowerCoordinates
+from hepbridge.transforms import ConditionalQuantile, ShowerCoordinates, matched
 
 
 def _sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,9 +108,22 @@ def test_bad_samples_are_refused() -> None:
     x, c = _sample(200, 10)
     with pytest.raises(DataError, match="at least 50 rows, got 20"):
         ConditionalQuantile([0, 1, 2]).fit(x[:20], c[:20])
+
+
+def test_a_variable_that_is_never_finite_stays_so() -> None:
+    """A dead cell, or a corner that no shower reaches: empty goes to empty, whatever z is."""
+    x, c = _sample(500, 10)
     x[:, 1] = -np.inf
-    with pytest.raises(DataError, match=r"variables \[1\] are zero in all 200 rows"):
-        ConditionalQuantile([0, 1, 2]).fit(x, c)
+    transform = ConditionalQuantile([0, 1, 2])
+    transform.fit(x, c)
+    condition = torch.from_numpy(c).float()
+    noise = torch.from_numpy(stream(0, "dead").standard_normal(x.shape)).float()
+    z = transform(torch.from_numpy(x).float(), condition, noise)
+    assert z.isfinite().all()
+    assert abs(float(z[:, 1].std()) - 1) < 4 / (2 * len(x)) ** 0.5  # spread over all levels
+    far = torch.linspace(-12, 12, len(x))[:, None].expand(-1, 3)
+    assert (transform.inverse(far, condition)[:, 1] == -torch.inf).all()
+    assert matched(transform, z.numpy(), c).atom[:, 1].eq(1).all()
 
 
 @settings(derandomize=True, max_examples=30, deadline=None)

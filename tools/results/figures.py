@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from hepbridge.report.style import RC
 
+LABELS = {"squirels-paper": "squirels-paper, reduced budget"}
 MARKS = {
     "quantile": ("#e69f00", "s"),
     "squirels-paper": ("#b2182b", "v"),
@@ -33,14 +34,17 @@ def pareto(points: dict[str, dict[str, Any]], path: Path) -> None:
         axes = figure.subplots()
         for name, (colour, marker) in MARKS.items():
             mine = sorted(
-                (p["ms"] * 1e3, p["ratio"], p["nfe"]) for p in points.values() if p["model"] == name
+                (p["ms"] * 1e3, p["ratio"], p["error"], p["nfe"])
+                for p in points.values()
+                if p["model"] == name
             )
             if not mine:
                 continue
-            x, y, _ = zip(*mine, strict=True)
+            x, y, error, _ = zip(*mine, strict=True)
             size = {"*": 13, ".": 11}.get(marker, 7)
-            axes.plot(x, y, marker=marker, color=colour, markersize=size, lw=1, ls=":", label=name)
-            for at, value, count in mine:
+            axes.errorbar(x, y, error, marker=marker, color=colour, markersize=size, lw=1, ls=":",
+                          elinewidth=0.9, label=LABELS.get(name, name))  # fmt: skip
+            for at, value, _, count in mine:
                 axes.annotate(
                     str(count),
                     (at, value),

@@ -13,12 +13,16 @@ from models import showers
 from numpy.typing import NDArray
 
 import hepbridge as hb
+from hepbridge.core.rng import stream
 from hepbridge.data.join import join
 from hepbridge.data.showers import Showers
 from hepbridge.deploy.machine import on_one_core, state
 from hepbridge.deploy.timer import interleaved, ratio
 from hepbridge.metrics.classifier import ClassifierSettings
+from hepbridge.metrics.distance import Pool, bootstrap_counts
 from hepbridge.metrics.fidelity import fidelity
+from hepbridge.metrics.observables import table_rows
+from hepbridge.metrics.sets import make_sets
 from hepbridge.systems.inference import refine_cells
 from hepbridge.systems.model_file import Model
 from hepbridge.systems.train import split
@@ -26,7 +30,7 @@ from hepbridge.transports.couplings import assign
 
 FIXED, MIXED = ("e20", "e50", "e80"), ("test",)
 SLICES = ((10, 12), (30, 40), (60, 70), (95, 100))  # GeV
-PAPER = "squirels-paper"
+PAPER, BEST = "squirels-paper", "squirels"
 WITH_MLP = ("squirels",)
 COMMAND = "make results"
 SETTINGS = ClassifierSettings(seeds=5, curve=(0.25, 0.5))
@@ -141,20 +145,45 @@ def variants(models: dict[str, Model]) -> dict[str, Model]:
 
 
 def frontier(folder: Path, runs: dict[str, Model]) -> dict[str, dict[str, Any]]:
-    """Per run: network evaluations, and the geometric-mean floor ratio over the 21 rows."""
+    """Per run: network evaluations, and the geometric-mean floor ratio over the 21 rows.
+
+    ``error`` is its standard error, and ``against`` that of its logarithm's difference from `BEST`.
+    """
     ref, candidates, ref2 = samples(folder, runs, FIXED)
     names = {label: f"c{k}" for k, label in enumerate(runs)}
     found = hb.evaluate(
         ref, {names[label]: candidates[label] for label in runs}, ref2, classifiers=()
     )  # fmt: skip
+    logs = {label: resampled(ref, candidates[label], ref2) for label in runs}
     return {
         label: {
             "model": label.partition(" @ ")[0],
             "nfe": run.members[0].nfe,
             "ratio": geometric_mean(found, names[label]),
+            "error": geometric_mean(found, names[label]) * float(logs[label].std(ddof=1)),
+            "against": float((logs[label] - logs[BEST]).std(ddof=1)),
         }
         for label, run in runs.items()
     }
+
+
+def resampled(
+    ref: Showers, candidate: Showers, ref2: Showers, replicas: int = 100
+) -> NDArray[np.float64]:
+    """Mean logarithmic distance (replicas,) over the rows, for resampled candidate showers.
+
+    All rows of a set and all candidates see the same draws: rows that say the same count once, and
+    differences between refiners of the same fast showers are known better than their values.
+    """
+    logs = []
+    for part in make_sets(ref, {"candidate": candidate}, ref2):
+        drawn = bootstrap_counts(part.n, replicas, stream(0, "frontier", part.label))
+        for observable in table_rows(mixed=part.mixed):
+            use = observable.rows(part.n, part.ref.geometry, 0)
+            showers = (part.ref, part.candidates["candidate"])
+            pool = Pool(*(observable.entries(s[use]) for s in showers))
+            logs.append(np.log(pool.bootstrap(drawn[:, use])))
+    return np.asarray(np.mean(logs, axis=0))
 
 
 def with_steps(model: Model, steps: int) -> Model:

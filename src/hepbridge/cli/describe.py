@@ -32,7 +32,7 @@ def _showers(path: Path) -> dict[str, Any]:
 
     ratio, filled, empty, largest = 0.0, 0, 0, 0.0
     uids: set[int] = set()
-    with io.open_reader(path, geometry=None, allow_empty_showers=True) as reader:
+    with io.open_reader(path, allow_empty_showers=True) as reader:
         energy = reader.incident_energy / GEV
         for part in reader.blocks(_CHUNK):
             ratio += float((part.e_sum / part.incident_energy).sum())
@@ -99,7 +99,9 @@ def _model_words(record: Mapping[str, Any]) -> str:
         )
     if {"n", "distance"} <= metrics.keys():
         distances = ", ".join(f"{name} {value:.4f}" for name, value in metrics["distance"].items())
-        lines.append(f"  held out         {metrics['n']:,} showers, distance to full: {distances}")
+        lines.append(
+            f"  held out         {metrics['n']:,} showers, distance to full, no floor: {distances}"
+        )
     blocks = {"trained on, fast": domain["fast"], "trained on, full": domain["full"]}
     return "\n".join([*lines, *_blocks(blocks)])
 

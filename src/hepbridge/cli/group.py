@@ -41,7 +41,7 @@ class Group(TyperGroup):
         except HepbridgeError as error:
             raise _failed(ctx, str(error), error.exit_code) from error
         except KeyboardInterrupt as error:
-            words = "interrupted; no output is half-written (train continues with --resume)"
+            words = "interrupted; no output is half-written"
             raise _failed(ctx, words, INTERRUPTED) from error
         except BrokenPipeError as error:
             # The reader of our output is gone: nobody is left to tell, at interpreter exit neither.

@@ -48,5 +48,4 @@ def joined(paths: Sequence[Path]) -> Showers:
     from hepbridge.data import io
     from hepbridge.data.join import join
 
-    # a file that stores its geometry knows best; others are read as the SQuIRELS calorimeter
-    return join([io.load(p, geometry=None) for p in paths], [str(p) for p in paths])
+    return join([io.load(p) for p in paths], [str(p) for p in paths])

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hepbridge.core.errors import OutputError
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -37,7 +39,7 @@ class Session:
         logging.captureWarnings(True)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Formatter())
-        level = logging.DEBUG if self.debug else logging.ERROR if self.quiet else logging.INFO
+        level = logging.DEBUG if self.debug else logging.WARNING if self.quiet else logging.INFO
         for name in ("hepbridge", "py.warnings"):
             logger = logging.getLogger(name)
             logger.handlers = [handler]
@@ -49,7 +51,17 @@ class Session:
             typer.echo(words, err=True)
 
     def result(self, record: Mapping[str, Any], words: RenderableType) -> None:
-        """The answer, on standard output: ``words``, or with ``--json`` the ``record``."""
+        """The answer, on standard output: ``words``, or with ``--json`` the ``record``.
+
+        Raises OutputError if that cannot be written; it names what the command did write.
+        """
+        try:
+            self._print(record, words)
+        except OutputError as error:
+            done = record.get("output", record.get("report"))
+            raise OutputError(f"{error} (but {done} is complete)" if done else error) from error
+
+    def _print(self, record: Mapping[str, Any], words: RenderableType) -> None:
         if self.json:
             typer.echo(json.dumps(_plain(record), allow_nan=False, ensure_ascii=False))
         elif isinstance(words, str):

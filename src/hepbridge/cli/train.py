@@ -62,26 +62,38 @@ def train(
 ) -> None:
     """Train a refiner and write one model file."""
     from hepbridge.cli.samples import joined
+    from hepbridge.core.errors import TrainingInterrupted
     from hepbridge.systems.model_file import load
     from hepbridge.systems.train import train as run
 
-    model = run(
-        joined(fast),
-        joined(full),
-        recipe=recipe,
-        config=config,
-        overrides=overrides or [],
-        teacher=None if teacher is None else load(teacher),
-        output=output,
-        device=device,
-        seed=seed,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    try:
+        model = run(
+            joined(fast),
+            joined(full),
+            recipe=recipe,
+            config=config,
+            overrides=overrides or [],
+            teacher=None if teacher is None else load(teacher),
+            output=output,
+            device=device,
+            seed=seed,
+            resume=resume,
+            overwrite=overwrite,
+        )
+    except KeyboardInterrupt as error:  # before the first step, after the last, or the second one
+        checkpoint = output.with_name(f"{output.name}.checkpoint")
+        if not checkpoint.exists():
+            raise
+        raise TrainingInterrupted(
+            f"interrupted; the state of the training is in {checkpoint}: repeat the command with "
+            "--resume"
+        ) from error
     held = model.metrics
     if not held:  # one of several processes, but not the one that judges and writes
         return
-    ctx.obj.note(f"on {held['n']} held-out showers, distance to full simulation (classifier AUC):")
+    ctx.obj.note(
+        f"on {held['n']} held-out showers, distance to full simulation, no floor (classifier AUC):"
+    )
     for name, distance in held["distance"].items():
         ctx.obj.note(f"  {name:10} {distance:.4f} ({held['auc'][name]:.3f})")
     ctx.obj.result({"output": output, **model.describe()}, f"{output} is a trained model")

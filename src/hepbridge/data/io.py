@@ -10,8 +10,8 @@ from typing import Any
 from hepbridge.core.errors import DataError, HepbridgeError, OutputError
 from hepbridge.data.formats import FORMATS
 from hepbridge.data.formats.base import Format, Reader, Writer
-from hepbridge.data.geometry import SQUIRELS, Geometry
-from hepbridge.data.showers import Showers
+from hepbridge.data.geometry import Geometry
+from hepbridge.data.showers import Showers, require_showers
 
 __all__ = ["load", "open_reader", "open_writer", "read_manifest", "save"]
 
@@ -19,7 +19,7 @@ __all__ = ["load", "open_reader", "open_writer", "read_manifest", "save"]
 def load(
     path: str | Path,
     *,
-    geometry: Geometry | None = SQUIRELS,
+    geometry: Geometry | None = None,
     rows: slice | int | None = None,
     unit: str | None = None,
     **options: Any,
@@ -28,7 +28,8 @@ def load(
 
     Args:
         path: a CaloChallenge HDF5, SQuIRELS ``.npy`` or ROOT file, recognised by its content.
-        geometry: where the cells are; None takes the geometry stored in the file.
+        geometry: where the cells are; one that is stored in the file must agree with it. None
+            takes the stored one, and that of the SQuIRELS calorimeter where there is none.
         rows: a slice, or the number of first rows; event ids stay those of the whole file.
         unit: "MeV" or "GeV" of the cells, where the file does not follow its format's custom.
         options: of the format, see its reader (``incident_energy``, ``tree``, …) and
@@ -58,6 +59,7 @@ def save(
     Raises OutputError if the file exists (unless ``overwrite``) or cannot be written; then
     nothing is left behind.
     """
+    require_showers(showers, "showers")
     with open_writer(
         path, like=showers, n=len(showers), manifest=manifest, overwrite=overwrite
     ) as writer:
@@ -67,7 +69,7 @@ def save(
 def open_reader(
     path: str | Path,
     *,
-    geometry: Geometry | None = SQUIRELS,
+    geometry: Geometry | None = None,
     unit: str | None = None,
     **options: Any,
 ) -> Reader:
@@ -113,7 +115,7 @@ def open_writer(
 def read_manifest(path: str | Path) -> dict[str, Any] | None:
     """The manifest that the writer of a file stored; None if there is no such file or manifest."""
     try:
-        with open_reader(path, geometry=None) as reader:
+        with open_reader(path) as reader:
             return reader.manifest
     except HepbridgeError:
         return None

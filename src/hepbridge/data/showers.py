@@ -13,7 +13,7 @@ from hepbridge.core.errors import DataError
 from hepbridge.core.units import GEV, MEV
 from hepbridge.data.geometry import SQUIRELS, Geometry
 
-__all__ = ["Showers", "dataset_uid", "make_event_ids", "row_ids", "to_mev"]
+__all__ = ["Showers", "dataset_uid", "make_event_ids", "require_showers", "row_ids", "to_mev"]
 
 UNITS = {"MeV": MEV, "GeV": GEV}
 
@@ -150,6 +150,15 @@ class Showers:
         )
 
 
+def require_showers(value: object, name: str) -> None:
+    """Raise DataError unless ``value`` is `Showers`; ``name`` says which argument it is."""
+    if not isinstance(value, Showers):
+        raise DataError(
+            f"{name} must be Showers, got {type(value).__name__}; read a file with hepbridge.load, "
+            "or wrap arrays with Showers.from_arrays(cells, incident_energy)"
+        )
+
+
 def to_mev(values: NDArray[Any], unit: str) -> NDArray[np.float32]:
     """Cell energies as float32 MeV; what does not fit becomes infinite, which the checks refuse."""
     factor = UNITS[unit]
@@ -234,5 +243,6 @@ def _check(
     if not allow_empty_showers and (sums == 0).any():
         raise DataError(
             f"{where}: {int((sums == 0).sum())} showers have no energy at all "
-            f"(first: row {at(sums == 0)}); remove them, or load with allow_empty_showers=True"
+            f"(first: row {at(sums == 0)}); remove them, or in Python pass "
+            "allow_empty_showers=True to keep them"
         )

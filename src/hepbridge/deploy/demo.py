@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hepbridge.core.files import file_digest
 from hepbridge.data import io, sample
 from hepbridge.data.join import join
 from hepbridge.data.showers import Showers
@@ -15,6 +16,7 @@ from hepbridge.metrics import Evaluation, evaluate
 from hepbridge.metrics.classifier import ClassifierSettings
 from hepbridge.report import check_directory, write
 from hepbridge.systems.gate import without_network
+from hepbridge.systems.model_file import Model
 from hepbridge.systems.train import split, train
 
 __all__ = ["DemoResult", "run"]
@@ -64,29 +66,38 @@ def run(output: Path, *, overwrite: bool = False, seed: int = 0, steps: int = _S
     output.mkdir(parents=True, exist_ok=True)
     check_directory(output / "report", overwrite=overwrite)
     fast, full = sample.load("train_fast"), sample.load("train_full")
+    path = output / "model.safetensors"
     model = train(
         fast,
         full,
         recipe="squirels",
         overrides=[f"training.steps={steps}", *_SMALL],
-        output=output / "model.safetensors",
+        output=path,
         seed=seed,
         overwrite=overwrite,
     )
     baseline = without_network(model)
     assert baseline is not None  # the recipe has a network
+    digest = file_digest(path)
+
+    def refined_by(which: Model, showers: Showers) -> Showers:
+        """Refined showers that say by which model file, and whether without its network."""
+        out: Showers = which.refine(showers, seed=seed)
+        by = f"{out.meta['refined_by']}{' without its network' if which is baseline else ''}"
+        return replace(out, meta={**out.meta, "refined_by": by, "refined_model": digest})
+
     parts: dict[str, list[Showers]] = {
         name: [] for name in ("full", "full2", "gflash", "quantile", "refined")
     }
     for energy in sample.ENERGIES:
         gflash = sample.load("gflash", energy)
-        refined = model.refine(gflash, seed=seed)
+        refined = refined_by(model, gflash)
         io.save(refined, output / f"refined_{energy}gev.h5", overwrite=overwrite)
         for name, showers in {
             "full": sample.load("full", energy),
             "full2": sample.load("full2", energy),
             "gflash": gflash,
-            "quantile": baseline.refine(gflash, seed=seed),
+            "quantile": refined_by(baseline, gflash),
             "refined": refined,
         }.items():
             parts[name].append(showers)
@@ -94,8 +105,8 @@ def run(output: Path, *, overwrite: bool = False, seed: int = 0, steps: int = _S
     held = split(len(fast), model.recipe.holdout, seed)[1]
     over_all = {
         "gflash": fast[held],
-        "quantile": baseline.refine(fast[held], seed=seed),
-        "refined": model.refine(fast[held], seed=seed),
+        "quantile": refined_by(baseline, fast[held]),
+        "refined": refined_by(model, fast[held]),
     }
     joined: dict[str, Any] = {name: join(showers) for name, showers in parts.items()}
     ref, ref2 = joined.pop("full"), joined.pop("full2")
@@ -105,6 +116,8 @@ def run(output: Path, *, overwrite: bool = False, seed: int = 0, steps: int = _S
         ref2,
         seed=seed,
         classifier_settings=ClassifierSettings(seeds=5, folds=2, curve=()),
+        paths={name: "bundled sample" for name in ("ref", "ref2", "gflash")}
+        | {"refined": " ".join(f"refined_{energy}gev.h5" for energy in sample.ENERGIES)},
         command=f"hepbridge demo --seed {seed}",
     )
     report = write(

@@ -17,11 +17,11 @@ from hepbridge.core.jobs import Chunk, Request, chunks, parts_folder, run_chunks
 from hepbridge.data import io
 from hepbridge.data.formats.base import Reader
 from hepbridge.data.geometry import Geometry
+from hepbridge.data.response import check_units
 from hepbridge.systems import model_file
 from hepbridge.systems.inference import (
     TILE,
     check_domain,
-    check_units,
     outside_domain,
     refine_cells,
     wrong_geometry,
@@ -32,6 +32,7 @@ __all__ = ["refine_file"]
 log = logging.getLogger(__name__)
 
 CHUNK = 256 * TILE  # rows of one piece of work
+_LOOK = 1024  # first rows, which show the units
 
 
 def refine_file(
@@ -75,6 +76,7 @@ def refine_file(
         if not work_to_do(output, request, io.read_manifest, overwrite=overwrite):
             return False
         check_output(output, overwrite=overwrite)
+        check_units(reader.read(0, _LOOK), str(fast))
         work = _Work(
             str(model_path), str(fast), loaded.geometry, seed, member, batch, device, strict
         )
@@ -100,8 +102,6 @@ def refine_file(
                 refined = showers.with_cells(np.load(part, allow_pickle=False), **made)
                 refined.columns["outside_domain"] = outside_domain(loaded, showers, warn=False)
                 writer.append(refined)
-                if chunk.start == 0:
-                    check_units(showers, refined)
     return True
 
 
@@ -110,7 +110,7 @@ def _opened(fast: Path, model: model_file.Model) -> Reader:
     try:
         return io.open_reader(fast, geometry=model.geometry)
     except DataError as error:
-        with io.open_reader(fast, geometry=None) as reader:
+        with io.open_reader(fast) as reader:
             if reader.geometry.digest() != model.geometry.digest():
                 raise wrong_geometry(model, reader.geometry) from error
         raise

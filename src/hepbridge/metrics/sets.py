@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.rng import stream
 from hepbridge.core.units import GEV
-from hepbridge.data.showers import Showers
+from hepbridge.data.response import check_units
+from hepbridge.data.showers import Showers, require_showers
 
 __all__ = [
     "MAX_FIXED",
@@ -71,10 +72,13 @@ def make_sets(
     Without ``ref2`` a fixed-energy reference is split at random into two halves, and everything
     is compared at the size of a half, because a floor only fits distances at its own n.
 
-    Raises DataError for too few showers, another geometry, or other incident energies than ``ref``.
+    Raises DataError for too few showers, another geometry, or other incident energies than ``ref``,
+    and for cells in another unit than the incident energies (`check_units`).
     """
     others = dict(candidates) if ref2 is None else {**candidates, "ref2": ref2}
     check_samples(ref, others)
+    for name, sample in {"ref": ref, **others}.items():
+        check_units(sample, repr(name))
     energies = fixed_energies(ref)
     if energies is None:
         return [_mixed(ref, others)]
@@ -95,6 +99,8 @@ def make_sets(
 
 def check_samples(ref: Showers, others: Mapping[str, Showers]) -> None:
     """Raise DataError unless all samples share a geometry with axes x and y and can be weighted."""
+    for name, sample in {"ref": ref, **others}.items():
+        require_showers(sample, repr(name))
     missing = [axis for axis in ("x", "y") if axis not in ref.geometry.axes]
     if missing:
         raise DataError(
@@ -114,6 +120,10 @@ def check_samples(ref: Showers, others: Mapping[str, Showers]) -> None:
 
 def check_names(names: Mapping[str, object]) -> None:
     """Raise ConfigError unless the candidates' names can stand in tables and file names."""
+    if not isinstance(names, Mapping):
+        raise ConfigError(
+            f'candidates must be given by name, {{"refined": refined}}, got {type(names).__name__}'
+        )
     if not names:
         raise ConfigError(
             "there is no candidate to evaluate; give at least one, as name -> showers"

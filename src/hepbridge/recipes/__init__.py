@@ -70,11 +70,13 @@ def _parse_override(text: str) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {text!r}: expected key.sub=value, for example training.steps=500")
+        raise ConfigError(
+            f"override {text!r}: expected key.sub=value, as in --set training.steps=500"
+        )
     try:
         out: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
+        raise ConfigError(f"override {text!r}: the value is not valid YAML: {error}") from error
     for key in reversed(keys):
         out = {key: out}
     return out  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hepbridge.report.text import above_floor, name_of, plus_minus, shorthand, times
-from hepbridge.report.words import MARKS, grade
+from hepbridge.report.words import MARKS, grade, halved
 
 __all__ = ["as_record", "classifier_markdown", "classifier_table", "markdown", "table"]
 
@@ -153,4 +153,5 @@ def _cell(cell: Mapping[str, Any] | None, write: Callable[[float, float], str]) 
 def _caption(record: Mapping[str, Any]) -> str:
     sizes = ", ".join(f"{s['label']}: n = {s['n']:,}" for s in record["sets"])
     starred = " * enters a training loss and is left out of verdicts." if record["starred"] else ""
-    return f"{sizes}. In brackets: times the floor. {_KEY}.{starred}"
+    half = halved(record)
+    return f"{sizes}. In brackets: times the floor. {_KEY}.{starred}{' ' if half else ''}{half}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hepbridge.data.showers import Showers
 from hepbridge.report.images import average_images, event_displays
-from hepbridge.report.panels import PANELS, draw_histogram
+from hepbridge.report.panels import PANELS, draw_histogram, histograms
 from hepbridge.report.plate import Plate, new_figure
 from hepbridge.report.samples import DrawnSet, same_events
 from hepbridge.report.scatter import draw_scatter
@@ -22,7 +25,7 @@ _RATIO_CAPTION = (
     "Lower panels: candidate / full simulation with the candidate's uncertainty (bars), the "
     "reference's own uncertainty (grey band) and, dotted, the second full simulation where there "
     "is one. Triangles point to values outside the panel; bins where the reference is not known to "
-    "50 % have no ratio."
+    "50 % have no ratio. All panels of a figure share the axis of the ratio."
 )
 _PER_SHOWER = "Uncertainties are Poisson (sum of squared weights for weighted showers)."
 
@@ -41,7 +44,7 @@ def draw_all(
         yield Plate(
             "fig1_energy_sum",
             "Figure 1: energy sum",
-            "Omitted: these samples have no fixed incident energy (see Figure 2).",
+            "Omitted: these samples have no fixed incident energy (see Figure 2a).",
         )
     yield from _figure2(sets, main, fast, refined)
     yield _grid(
@@ -52,7 +55,8 @@ def draw_all(
         styles,
         [
             _PER_SHOWER,
-            "Spectrum: mean number of cells per shower; dashed line: the threshold of 1 MeV below "
+            "Spectrum: mean number of cells per shower; cells below 0.1 MeV and empty ones "
+            "are not drawn; dashed line: the threshold of 1 MeV below "
             "which a readout would not see a cell; uncertainties from the scatter between showers, "
             "because the cells of one shower are not independent; the EMD is that of the logarithm "
             "of the cell energy.",
@@ -116,10 +120,18 @@ def _grid(
     figure = new_figure(0.9 + _COLUMN_IN * len(sets), 0.6 + _ROW_IN * len(names))
     grid = _histogram_axes(figure, len(names), len(sets))
     outside = []
-    for line, name in zip(grid, names, strict=True):
-        for axes, drawn in zip(line, sets, strict=True):
-            panel = PANELS["e_ratio" if drawn.mixed and name == "e_sum" else name]
-            lost = draw_histogram(axes, panel, drawn, styles)
+    panels = [
+        [PANELS["e_ratio" if drawn.mixed and name == "e_sum" else name] for drawn in sets]
+        for name in names
+    ]
+    found = [
+        [histograms(p, drawn, styles) for p, drawn in zip(line, sets, strict=True)]
+        for line in panels
+    ]
+    half = max(h.ratio_range() for line in found for h in line)
+    for line, across, binned in zip(grid, panels, found, strict=True):
+        for axes, panel, drawn, h in zip(line, across, sets, binned, strict=True):
+            lost = draw_histogram(axes, panel, h, drawn, styles, half)
             if lost:
                 outside.append(f"{name_of(panel.row)}, {drawn.label}: {lost}")
         line[0][0].set_ylabel(panel.y_label)
@@ -129,7 +141,14 @@ def _grid(
     for axes, drawn in zip(grid[0], sets, strict=True):
         axes[0].set_title(drawn.title, loc="left")
     caption = " ".join(
-        [_counts(sets), *notes, _RATIO_CAPTION, _bands(sets, styles), _lost(outside)]
+        [
+            _counts(sets),
+            *notes,
+            _same_sums(sets, list(styles)) if "e_sum" in names else "",
+            _RATIO_CAPTION,
+            _bands(sets, styles),
+            _lost(outside),
+        ]
     )
     alt = (
         f"{title}: histograms of full simulation and {', '.join(styles)} at "
@@ -151,11 +170,29 @@ def _bands(sets: Sequence[DrawnSet], styles: dict[str, Style]) -> str:
     return f"Shaded: mean and standard deviation over an ensemble of trainings: {words}."
 
 
+def _same_sums(sets: Sequence[DrawnSet], names: Sequence[str]) -> str:
+    """Candidates made from the same showers with the same map of the energy sum."""
+    pairs = [
+        f"{a} and {b}"
+        for a, b in combinations(names, 2)
+        if all(_equal_sums(s.samples.candidates, a, b) for s in sets)
+    ]
+    return f"Equal energy sums, shower by shower: {'; '.join(pairs)}." if pairs else ""
+
+
+def _equal_sums(candidates: dict[str, Showers], *names: str) -> bool:
+    """True if both have the same events with the same energy sums, up to the rounding of cells."""
+    if not all(name in candidates for name in names):
+        return False
+    a, b = (candidates[name] for name in names)
+    return same_events(a, b) and np.allclose(a.e_sum, b.e_sum, rtol=1e-5)
+
+
 def _lost(outside: Sequence[str]) -> str:
     if not outside:
-        return "Nothing lies outside the drawn ranges."
+        return "Less than 1 % of each sample lies outside the drawn ranges."
     return (
-        "Outside the drawn range (counted in the normalisation and in the EMD): "
+        "More than 1 % outside the drawn range (counted in the normalisation and in the EMD): "
         + "; ".join(outside)
         + "."
     )
@@ -165,10 +202,11 @@ def _figure2(
     sets: Sequence[DrawnSet], styles: dict[str, Style], fast: str | None, refined: str | None
 ) -> Iterator[Plate]:
     """e_sum / E_inc over the whole range, and input against output energy sums."""
-    title = "Figure 2: response over the whole range, and energy sum before and after"
     mixed = [s for s in sets if s.mixed]
     if mixed:
+        title = "Figure 2a: response over the whole range"
         yield _grid("fig2_response", title, ["e_sum"], mixed[:1], styles, [_PER_SHOWER])
+    title = "Figure 2b: energy sum before and after"
     pairs = []
     for s in sets:
         before, after = (
@@ -204,8 +242,9 @@ def _figure2(
         wspace=0.38,
     )
     caption = (
-        f"{missing}Energy sum of each shower before ({fast}) and after ({refined}) refinement; "
-        "dashed: no change. Rank correlation at fixed incident energy: "
+        f"{missing}Energy sum of each shower before ({fast}) and after ({refined}) refinement, at "
+        "mixed incident energies divided by the incident energy; dashed: no change. Rank "
+        "correlation at fixed incident energy: "
         f"{', '.join(words)}. A refiner should move a shower as little as it must: 1 keeps the "
         "order of the showers, 0 forgets the input."
     )

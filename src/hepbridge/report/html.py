@@ -15,10 +15,11 @@ from hepbridge.data.showers import Showers
 from hepbridge.report import learning_curves
 from hepbridge.report.plate import Plate
 from hepbridge.report.text import above_floor, name_of, number, p_value, percent, plus_minus, times
-from hepbridge.report.words import GRADES, MARKS, grade, judge, losses
+from hepbridge.report.words import GRADES, MARKS, against_baselines, grade, halved, judge, losses
 
 __all__ = ["page"]
 
+_NAMES = {"ref": "ref (full simulation)", "ref2": "ref2 (second full simulation)"}
 _VERSIONS = ("numpy", "scipy", "scikit-learn", "matplotlib", "hist")
 
 
@@ -26,11 +27,15 @@ def page(
     record: Mapping[str, Any],
     plates: Sequence[tuple[Plate, bytes | None]],
     samples: Mapping[str, Showers],
+    mixed: Mapping[str, Showers],
     *,
     fast: str | None,
     refined: str | None,
 ) -> str:
-    """The page as text, from ``plates`` with their PNG bytes; ``samples`` give energy ranges."""
+    """The page as text, from ``plates`` with their PNG bytes.
+
+    ``samples`` are those of the record, and ``mixed`` those that only the figures show.
+    """
     environment = Environment(
         loader=PackageLoader("hepbridge.report"),
         autoescape=True,
@@ -59,12 +64,25 @@ def page(
         refined=refined,
         judgements=sorted(judge(record), key=lambda j: j.name != refined),
         losses=losses(record, fast, refined),
+        comparisons=against_baselines(record, fast, refined),
+        halved=halved(record),
         grades=GRADES,
         marks=MARKS,
         plus_minus=plus_minus,
         figures=[(p, image) for p, image in drawn if p.key != learning_curves.KEY],
         curves=[(p, image) for p, image in drawn if p.key == learning_curves.KEY],
-        energies={name: _range(s) for name, s in samples.items()},
+        samples=[
+            {
+                "name": _NAMES.get(name, name),
+                "energies": _range(samples[name]) if name in samples else "–",
+                **listed,
+            }
+            for name, listed in record["samples"].items()
+        ]
+        + [
+            {"name": f"{name}, mixed (figures only)", **_listed(showers)}
+            for name, showers in mixed.items()
+        ],
         classifiers=_classifier_rows(record),
         versions={
             "hepbridge": record["hepbridge"],
@@ -81,6 +99,17 @@ def _image(png: bytes) -> dict[str, Any]:
         "uri": "data:image/png;base64," + base64.b64encode(png).decode("ascii"),
         "width": width // 2,
         "height": height // 2,
+    }
+
+
+def _listed(showers: Showers) -> dict[str, Any]:
+    """What the table of samples says of showers that are not in the record."""
+    return {
+        "energies": _range(showers),
+        "n": len(showers),
+        "path": None,
+        "uid": f"{int(showers.event_ids[0, 0]):016x}",
+        "meta": showers.meta,
     }
 
 

@@ -124,7 +124,8 @@ def event_displays(
         "share only the incident energy"
         + (f"; {refined} is the shower of {fast} above it, refined." if same else ".")
     )
-    alt = f"Single showers of {', '.join(lines)} as 10 by 10 images with logarithmic colour."
+    size = " by ".join(map(str, shape[-2:]))
+    alt = f"Single showers of {', '.join(lines)} as {size} images with logarithmic colour."
     return Plate("event_displays", "Single showers", caption, alt, figure)
 
 

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
-from numpy.typing import NDArray
 
 from hepbridge.core.units import GEV
 from hepbridge.data.showers import Showers
@@ -32,7 +31,7 @@ from hepbridge.report.samples import DrawnSet
 from hepbridge.report.style import FLOOR, REFERENCE, Style
 from hepbridge.report.text import percent, plus_minus
 
-__all__ = ["PANELS", "Panel", "draw_histogram"]
+__all__ = ["PANELS", "Histograms", "Panel", "draw_histogram", "histograms"]
 
 _LEGEND_LINE_IN = 0.163  # height of one legend line at the font size of style.RC
 _RATIO_RANGES = (0.1, 0.2, 0.5, 1.0)
@@ -78,14 +77,28 @@ PANELS = {
 }
 
 
-def draw_histogram(
-    axes: tuple[Axes, Axes],
-    panel: Panel,
-    drawn: DrawnSet,
-    styles: dict[str, Style],
-) -> str:
-    """Distributions above, candidate / reference below; returns in words what lies outside."""
-    top, bottom = axes
+@dataclass(frozen=True)
+class Histograms:
+    """The bins of one panel; ``bands`` holds mean and spread of each ensemble."""
+
+    ref: Binned
+    candidates: dict[str, Binned]
+    second: Binned | None
+    bands: dict[str, tuple[Array, Array]]
+
+    def ratio_range(self) -> float:
+        """The smallest standard range that holds 85 % of the well measured ratios."""
+        distances = [
+            np.abs(value - 1)[(np.hypot(error, ref_error) < 0.25) & np.isfinite(value)]
+            for value, error, ref_error in (ratio(b, self.ref) for b in self.candidates.values())
+        ]
+        every = np.concatenate(distances) if distances else np.array([])
+        needed = float(np.quantile(every, 0.85)) if every.size else 0.5
+        return next((r for r in _RATIO_RANGES if needed <= r), _RATIO_RANGES[-1])
+
+
+def histograms(panel: Panel, drawn: DrawnSet, styles: dict[str, Style]) -> Histograms:
+    """The samples of a set that have a style, in the bins of a panel."""
     samples = drawn.samples
     shown = {name: samples.candidates[name] for name in styles if name in samples.candidates}
     twin = samples.ref2
@@ -104,6 +117,23 @@ def draw_histogram(
         n: band([b for (name, _), b in zip(members, ensemble, strict=True) if name == n])
         for n in dict.fromkeys(name for name, _ in members)
     }
+    return Histograms(ref, candidates, second, bands)
+
+
+def draw_histogram(
+    axes: tuple[Axes, Axes],
+    panel: Panel,
+    found: Histograms,
+    drawn: DrawnSet,
+    styles: dict[str, Style],
+    half: float,
+) -> str:
+    """Distributions above, candidate / reference from 1 − ``half`` to 1 + ``half`` below.
+
+    Returns in words what lies outside.
+    """
+    top, bottom = axes
+    ref, candidates, second, bands = found.ref, found.candidates, found.second, found.bands
 
     mplhep.histplot(
         ref.values,
@@ -118,15 +148,14 @@ def draw_histogram(
         if name in bands:
             _shade(top, b.edges, *bands[name], styles[name].colour)
         _steps(top, b.edges, b.values, styles[name], 1.5)
-    free = _limits(top, panel, [ref, *candidates.values()], 2 + len(shown))
-    _legend(top, panel, drawn, shown, styles)
+    free = _limits(top, panel, [ref, *candidates.values()], 2 + len(candidates))
+    _legend(top, panel, drawn, list(candidates), styles)
 
     one, _, ref_error = ratio(ref, ref)
     known = one * ref.values  # NaN where there is no ratio
     _shade(bottom, ref.edges, one, ref_error, "#9a9a9a", 0.45)
     bottom.axhline(1.0, color=REFERENCE.colour, linewidth=0.8, zorder=2)
     points = {n: ratio(b, ref)[:2] for n, b in candidates.items()}
-    half = _ratio_range(points, ref_error)
     if second is not None:
         _steps(bottom, ref.edges, ratio(second, ref)[0], FLOOR, 0.9)
     for name, (value, error) in points.items():
@@ -234,17 +263,6 @@ def _ratio_points(
         )
 
 
-def _ratio_range(points: dict[str, tuple[Array, Array]], ref_error: NDArray[Any]) -> float:
-    """The smallest standard range that holds 85 % of the well measured points."""
-    distances = [
-        np.abs(value - 1)[(np.hypot(error, ref_error) < 0.25) & np.isfinite(value)]
-        for value, error in points.values()
-    ]
-    every = np.concatenate(distances) if distances else np.array([])
-    needed = float(np.quantile(every, 0.85)) if every.size else 0.5
-    return next((r for r in _RATIO_RANGES if needed <= r), _RATIO_RANGES[-1])
-
-
 def _limits(ax: Axes, panel: Panel, drawn: Sequence[Binned], lines: int) -> float:
     """Room above the data for a legend of so many lines, so that it can never cover a curve.
 
@@ -270,7 +288,7 @@ def _limits(ax: Axes, panel: Panel, drawn: Sequence[Binned], lines: int) -> floa
 
 
 def _legend(
-    ax: Axes, panel: Panel, drawn: DrawnSet, shown: dict[str, Showers], styles: dict[str, Style]
+    ax: Axes, panel: Panel, drawn: DrawnSet, shown: Sequence[str], styles: dict[str, Style]
 ) -> None:
     row = drawn.rows.get(panel.row)
     title, floor = "", ""
@@ -298,11 +316,11 @@ def _legend(
 
 
 def _outside(panel: Panel, drawn: dict[str, Binned]) -> str:
-    """``gflash 3.1 % below``: only what is not zero."""
+    """``gflash 3.1 % below``: only what is more than 1 %, and no cells below the spectrum."""
     parts = [
         f"{name} {percent(fraction)} {side}"
         for name, b in drawn.items()
         for fraction, side in ((b.below, "below"), (b.above, "above"))
-        if fraction > 0
+        if fraction > 0.01 and not (panel.spectrum and side == "below")
     ]
     return ", ".join(parts)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from hepbridge.core.units import GEV
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.fidelity import rank_correlation
 
@@ -20,15 +21,16 @@ def draw_scatter(
 ) -> float:
     """Energy sum before and after, shower by shower; returns the rank correlation that is printed.
 
+    At mixed incident energies the sums are divided by them: the sums would all lie on the diagonal.
     The correlation is taken at fixed incident energy (`hepbridge.metrics.rank_correlation`): the
     range of incident energies alone would make any map look perfect.
     """
-    x, y = fast.e_sum / 1000.0, refined.e_sum / 1000.0
-    inner = [0.0, 1.0] if mixed else [0.001, 0.999]
-    limits = np.quantile(x, inner), np.quantile(y, inner)
+    x, y = (s.e_sum / (s.incident_energy if mixed else GEV) for s in (fast, refined))
+    limits = np.quantile(x, [0.001, 0.999]), np.quantile(y, [0.001, 0.999])
     low, high = min(q[0] for q in limits), max(q[1] for q in limits)
     rho = rank_correlation(fast, refined)
     quantity = r"$E_\mathrm{sum}/E_\mathrm{inc}$" if mixed else r"$E_\mathrm{sum}$"
+    unit = "" if mixed else " [GeV]"
     pad = 0.06 * (high - low)
     box = (low - pad, high + pad)
     image = ax.hexbin(
@@ -45,8 +47,8 @@ def draw_scatter(
     ax.set_xlim(*box)
     ax.set_ylim(*box)
     ax.set_aspect("equal")
-    ax.set_xlabel(rf"$E_\mathrm{{sum}}$ before ({names[0]}) [GeV]")
-    ax.set_ylabel(rf"$E_\mathrm{{sum}}$ after ({names[1]}) [GeV]")
+    ax.set_xlabel(f"{quantity} before ({names[0]}){unit}")
+    ax.set_ylabel(f"{quantity} after ({names[1]}){unit}")
     ax.text(
         0.04,
         0.96,

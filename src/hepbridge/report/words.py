@@ -10,7 +10,18 @@ from typing import Any
 from hepbridge.report.style import roles
 from hepbridge.report.text import above_floor, name_of, p_value, times
 
-__all__ = ["GRADES", "MARKS", "Judgement", "grade", "judge", "losses", "mean_ratios", "summary"]
+__all__ = [
+    "GRADES",
+    "MARKS",
+    "Judgement",
+    "against_baselines",
+    "grade",
+    "halved",
+    "judge",
+    "losses",
+    "mean_ratios",
+    "summary",
+]
 
 _LEVEL = 0.05  # p below which a candidate is called distinguishable
 _FAR = 3.0  # floor ratio from which a row counts as far away
@@ -53,9 +64,20 @@ def judge(record: Record) -> list[Judgement]:
 
 
 def summary(record: Record) -> str:
-    """The verdicts in plain lines, and what the refined candidate loses to."""
+    """The verdicts in plain lines, and how the refined candidate does against the baselines."""
     lines = [f"{found.name}: {found.summary}" for found in judge(record)]
-    return "\n".join([*lines, *losses(record)])
+    return "\n".join([*lines, *against_baselines(record), *losses(record)])
+
+
+def halved(record: Record) -> str:
+    """What a floor from halves of the reference costs; empty if there is none."""
+    split = [entry["n"] for entry in record["sets"] if entry.get("floor_source") == "split"]
+    if not split:
+        return ""
+    return (
+        f"{sum(split):,} of {record['samples']['ref']['n']:,} reference showers are compared, as "
+        "many others make the floor; pass a second full simulation (--ref2) to use all."
+    )
 
 
 def _judge(record: Record, name: str, mean: float | None) -> Judgement:
@@ -163,6 +185,41 @@ def losses(record: Record, fast: str | None = None, refined: str | None = None) 
                 f"{its[0]:.3f}."
             )
     return found
+
+
+def against_baselines(
+    record: Record, fast: str | None = None, refined: str | None = None
+) -> list[str]:
+    """For every baseline whether the refined candidate is closer to full simulation or not.
+
+    In distance (geometric mean of the floor ratios) and in AUC (mean of the classifier tests), as
+    far as there are any; within two standard errors nothing is resolved, as in `losses`.
+    """
+    names = _candidates(record)
+    fast, refined = roles(names, fast, refined)
+    if refined is None:
+        return []
+    means, found = mean_ratios(record), []
+    for other in (n for n in names if n not in (fast, refined)):
+        parts = []
+        if refined in means and other in means and min(means[refined], means[other]) > 0:
+            difference = math.log(means[refined] / means[other])
+            words = f"distance ({times(means[refined])} the floor against {times(means[other])})"
+            parts.append((difference, _mean_error(record, refined, other), words))
+        mine, its = _mean_auc(record, refined), _mean_auc(record, other)
+        if mine and its:
+            words = f"classifier AUC ({mine[0]:.3f} against {its[0]:.3f})"
+            parts.append((mine[0] - its[0], math.hypot(mine[1], its[1]), words))
+        told = ", ".join(f"{_closer(value, error)} in {words}" for value, error, words in parts)
+        if told:
+            found.append(f"{refined} against {other}: {told}.")
+    return found
+
+
+def _closer(difference: float, error: float) -> str:
+    if abs(difference) <= _SURE * error:
+        return "not resolved"
+    return "closer" if difference < 0 else "farther"
 
 
 _SURE = 2.0  # standard errors

@@ -70,14 +70,18 @@ def write(
                 plate.figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
                 png = path.read_bytes()
             plates.append((plate, png))
-        samples = (
-            {"ref": ref, **candidates} if ref2 is None else {"ref": ref, "ref2": ref2, **candidates}
-        )
-        text = page(record, plates, samples, fast=fast, refined=refined)
+        samples = _by_name((ref, candidates, ref2))
+        only_drawn = _by_name(mixed) if mixed is not None else {}
+        text = page(record, plates, samples, only_drawn, fast=fast, refined=refined)
         (folder / "report.html").write_text(text, encoding="utf-8")
         metrics = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
         (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
     return out_dir / "report.html"
+
+
+def _by_name(samples: Samples) -> dict[str, Showers]:
+    ref, candidates, ref2 = samples
+    return {"ref": ref, **({} if ref2 is None else {"ref2": ref2}), **candidates}
 
 
 def check_directory(path: str | Path, *, overwrite: bool = False) -> Path:
@@ -103,7 +107,8 @@ def check_directory(path: str | Path, *, overwrite: bool = False) -> Path:
         )
     if found and not overwrite:
         raise OutputError(
-            f"{path} holds a report already; choose another folder or pass --overwrite"
+            f"{path} holds a report already; choose another folder or pass --overwrite "
+            "(overwrite=True in Python)"
         )
     return path
 

@@ -30,8 +30,10 @@ def gate(
 
     ``distance`` is the geometric mean over the observables of EMD / standard deviation, blind to
     correlations; ``auc`` that of small boosted trees, the mean over low- and high-level inputs,
-    which sees them. Logs a warning if the refiner is worse than a baseline in either by more than
-    two standard errors.
+    which sees them. If the refiner is worse than a baseline in either, it is in ``lost``, with a
+    warning, by more than two standard errors (of the distances: resampled rows; of the AUCs: the
+    larger of the two inputs' errors, added in quadrature), and in ``unresolved``, with a plain line,
+    by less.
     """
     candidates = {"fast": fast}
     if baseline is not None:
@@ -44,16 +46,18 @@ def gate(
         found = classifier_test(full, showers, settings=QUICK, seed=seed)
         auc[name] = 0.5 * (found["low"]["auc"] + found["high"]["auc"])
         error[name] = max(found["low"]["se"], found["high"]["se"])
-    lost = []
+    lost: list[str] = []
+    unresolved: list[str] = []
     for name in candidates:
         if name == "refined":
             continue
-        if distance["refined"] > distance[name] and _clearly(full, candidates, name, seed):
-            lost.append(
+        if distance["refined"] > distance[name]:
+            (lost if _clearly(full, candidates, name, seed) else unresolved).append(
                 f"{_NAMES[name]} in distance ({distance['refined']:.4f} against {distance[name]:.4f})"
             )
-        if auc["refined"] - auc[name] > 2 * (error["refined"] ** 2 + error[name] ** 2) ** 0.5:
-            lost.append(
+        if auc["refined"] > auc[name]:
+            two_errors = 2 * (error["refined"] ** 2 + error[name] ** 2) ** 0.5
+            (lost if auc["refined"] - auc[name] > two_errors else unresolved).append(
                 f"{_NAMES[name]} in classifier AUC ({auc['refined']:.3f} against {auc[name]:.3f})"
             )
     if lost:
@@ -61,12 +65,19 @@ def gate(
             "THE REFINER LOSES on held-out showers to %s. Train longer or on more showers, or use the baseline.",
             "; to ".join(lost),
         )
+    if unresolved:
+        log.info(
+            "on held-out showers the refiner is not resolved from %s: worse, but by less than two "
+            "standard errors",
+            "; nor from ".join(unresolved),
+        )
     out: dict[str, Any] = {
         "n": len(full),
         "distance": distance,
         "auc": auc,
         "auc_error": error,
         "lost": lost,
+        "unresolved": unresolved,
         "observables": {name: distances(full, s, seed=seed) for name, s in candidates.items()},
     }
     if len(refined) > 1:

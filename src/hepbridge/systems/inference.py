@@ -13,16 +13,15 @@ from torch import Tensor
 from hepbridge.core.errors import ConfigError, DomainError, ModelFileError
 from hepbridge.core.rng import event_normal
 from hepbridge.data.geometry import Geometry
-from hepbridge.data.showers import Showers
+from hepbridge.data.response import check_units
+from hepbridge.data.showers import Showers, require_showers
 from hepbridge.systems.model_file import Model
 from hepbridge.systems.refiner import Refiner
 from hepbridge.systems.tiles import TILE, Tiles, tiles_of
 
 __all__ = [
     "TILE",
-    "UNITS_APART",
     "check_domain",
-    "check_units",
     "outside_domain",
     "refine",
     "refine_cells",
@@ -31,8 +30,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-UNITS_APART = 100  # two simulations of one detector never differ by this factor; MeV and GeV do
 _MARGIN = 0.01  # a random training sample never quite reaches the ends of its range
+_ABOUT = 3  # within this factor of the range, other units are a likely reason
 
 
 def refine(
@@ -59,11 +58,15 @@ def refine(
         strict: refuse showers outside the trained range instead.
 
     Raises:
+        DataError: the showers are no `Showers`, or their cells and incident energies differ so much
+            that one must be in another unit.
         ModelFileError: the model is for another geometry or particle.
         DomainError: with ``strict``, if a shower lies outside the trained energies.
         ConfigError: there is no such member or device.
     """
+    require_showers(showers, "showers")
     check_domain(model, showers)
+    check_units(showers, "the fast showers")
     outside = outside_domain(model, showers, strict=strict)
     cells = refine_cells(
         model,
@@ -76,7 +79,6 @@ def refine(
         device=device,
     )
     out = showers.with_cells(cells, refined_by=model.recipe.system, refined_seed=seed)
-    check_units(showers, out)
     if outside.any():
         out.columns["outside_domain"] = outside
     return out
@@ -164,20 +166,6 @@ def check_domain(model: Model, showers: Showers) -> None:
         )
 
 
-def check_units(fast: Showers, refined: Showers) -> None:
-    """Warn if fast showers hold so little or so much energy that their unit must be wrong."""
-    if not len(fast):
-        return
-    before, after = (float((s.e_sum / s.incident_energy).mean()) for s in (fast, refined))
-    if max(before, after) > UNITS_APART * min(before, after):
-        log.warning(
-            "the cells of the fast showers hold %.3g of the incident energy, those of the refined "
-            "ones %.3g: is the file in GeV? Energies are MeV",
-            before,
-            after,
-        )
-
-
 def wrong_geometry(model: Model, geometry: Geometry) -> ModelFileError:
     """The error for showers of another detector than the model's."""
     return ModelFileError(
@@ -203,11 +191,28 @@ def outside_domain(
             f"trained range {low / 1000:g} to {high / 1000:g} GeV (first: row {row}, "
             f"{energy[row] / 1000:g} GeV)"
         )
+        if outside.all():
+            message += _other_unit(energy, low, high)
         if strict:
-            raise DomainError(f"{message}; train a model that covers them, or drop --strict")
+            raise DomainError(
+                f"{message}; train a model that covers them, or drop --strict "
+                "(strict=True in Python)"
+            )
         if warn:
             log.warning("%s; they are refined and flagged in the column 'outside_domain'", message)
     return outside
+
+
+def _other_unit(energy: NDArray[np.float64], low: float, high: float) -> str:
+    """Advice for energies that lie in or near the range if their unit is another one."""
+    for factor, unit in ((1e3, "GeV"), (1e-3, "MeV")):
+        seen = energy * factor
+        if low / _ABOUT <= seen.min() and seen.max() <= high * _ABOUT:
+            return (
+                f"; they would fit if the file was in {unit}: if it is, say so in its HDF5 "
+                f"attribute 'units' ({unit}), or load it with unit={unit!r}"
+            )
+    return ""
 
 
 def _padded(array: NDArray[Any], size: int) -> Tensor:

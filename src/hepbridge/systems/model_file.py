@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 
 from hepbridge.core.errors import DataError, ModelFileError
 from hepbridge.core.files import atomic_path
+from hepbridge.data.formats import FORMATS
 from hepbridge.data.geometry import Geometry
 from hepbridge.systems import SYSTEMS
 from hepbridge.systems.recipe import Recipe
@@ -138,6 +140,12 @@ def read_header(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
     except (SafetensorError, OSError, struct.error) as error:
+        with suppress(OSError):
+            for kind in (name for name in FORMATS if FORMATS[name].recognises(path)):
+                raise ModelFileError(
+                    f"{path} is a file of showers ({kind}), not a model; the name of a model ends "
+                    "in .safetensors"
+                ) from error
         raise ModelFileError(
             f"{path} is not a readable model file ({error}); it may be truncated: train or copy it again"
         ) from error

@@ -66,7 +66,15 @@ def _checked(model: type[BaseModel], record: dict[str, Any], prefix: str) -> Any
         for item in error.errors():
             path = ".".join(str(p) for p in (prefix, *item["loc"]) if p != "")
             lines.append(f"{path}: {item['msg']} (got {item['input']!r})")
-        known = ", ".join(model.model_fields)
-        raise ConfigError(
-            "the recipe is not valid:\n  " + "\n  ".join(lines) + f"\nallowed keys here: {known}"
-        ) from error
+            if item["type"] == "extra_forbidden":
+                lines[-1] += f"; allowed here: {', '.join(_keys(model, item['loc'][:-1]))}"
+        raise ConfigError("the recipe is not valid:\n  " + "\n  ".join(lines)) from error
+
+
+def _keys(model: type[BaseModel], block: tuple[Any, ...]) -> list[str]:
+    """The keys that a block of a recipe may have."""
+    for name in block:
+        inner = model.model_fields[name].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)  # it has keys
+        model = inner
+    return [*model.model_fields]

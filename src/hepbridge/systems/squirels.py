@@ -23,6 +23,7 @@ from hepbridge.transforms.conditional_quantile import ConditionalQuantile
 from hepbridge.transforms.marginals import matched
 from hepbridge.transforms.shower_coordinates import ShowerCoordinates, log_energy
 from hepbridge.transports import TRANSPORTS
+from hepbridge.transports.options import known_options
 from hepbridge.transports.quantile import Quantile
 
 __all__ = ["Squirels", "SquirelsConfig"]
@@ -205,13 +206,14 @@ class Squirels(Refiner):
             return
         z = self._normal(self.quantile.source, "fast", fast, seed)
         conditions = self.conditions(fast)
-        noise = event_normal(seed, "finish", fast.event_ids, self.noise_dim - z.shape[1])
+        width = self.noise_dim - z.shape[1]
         moved = []
         with torch.inference_mode():
             for start in range(0, len(z), _ROWS):
                 rows = slice(start, start + _ROWS)
                 c = {name: value[rows] for name, value in conditions.items()}
-                some = torch.from_numpy(noise[rows].astype(np.float32))
+                noise = event_normal(seed, "finish", fast.event_ids[rows], width)
+                some = torch.from_numpy(noise.astype(np.float32))
                 moved.append(self.transport.apply(z[rows], c, some))
         # cells only: the sums, carried or moved in few dimensions, are right, and a fit would add
         # the fluctuations of these showers to them
@@ -232,8 +234,10 @@ class Squirels(Refiner):
 
 def _rings(config: SquirelsConfig, geometry: Geometry) -> NDArray[np.int64]:
     """For every cell the number of the ring that its sum belongs to."""
+    if config.rings == "none":
+        return np.zeros(geometry.n_cells, dtype=np.int64)
     rings = geometry.rings()
-    return {"none": 0 * rings, "core": np.minimum(rings, 1), "all": rings}[config.rings]
+    return rings if config.rings == "all" else np.minimum(rings, 1)
 
 
 def _build_transport(config: SquirelsConfig, n_cells: int, dim: int) -> nn.Module:
@@ -257,6 +261,7 @@ def _with_defaults(
         "carried": 1,
         "weights": [1.0] * n_cells + [config.sum_weight] * (sums - 1),
     }
+    known_options(f"transport {name!r}", TRANSPORTS[name], options)
     out: dict[str, Any] = {key: value for key, value in defaults.items() if key in known} | options
     if "teacher" in known:
         teacher = out.get("teacher", known["teacher"].default)

@@ -23,10 +23,11 @@ from hepbridge.core.protocols import Phase
 from hepbridge.core.rng import stream
 from hepbridge.data.join import join
 from hepbridge.data.pairs import match_by_energy
-from hepbridge.data.showers import Showers
+from hepbridge.data.response import UNITS_APART, check_units, response
+from hepbridge.data.showers import Showers, require_showers
 from hepbridge.systems import SYSTEMS
 from hepbridge.systems.gate import gate, without_network
-from hepbridge.systems.inference import UNITS_APART, refine
+from hepbridge.systems.inference import refine
 from hepbridge.systems.model_file import Domain, Model, load, read_header
 from hepbridge.systems.recipe import Recipe, load_recipe
 from hepbridge.systems.refiner import Refiner
@@ -79,6 +80,8 @@ def train(
     chosen = load_recipe(recipe, config, overrides) if isinstance(recipe, str) else recipe
     if output is not None and Path(output).suffix != ".safetensors":
         raise OutputError(f"cannot write {output}: the name of a model file ends in .safetensors")
+    require_showers(fast, "fast")
+    require_showers(full, "full")
     surplus = fast[len(full) :]
     fast, full = match_by_energy(fast, full)
     _check_samples(fast, full)
@@ -238,13 +241,14 @@ def _check_samples(fast: Showers, full: Showers) -> None:
         raise DataError(
             f"the fast and full showers are of different particles: {', '.join(sorted(particles))}"
         )
-    response = [float((s.e_sum / s.incident_energy).mean()) for s in (fast, full)]
-    if max(response) > UNITS_APART * min(response):
+    held = [response(s) for s in (fast, full)]
+    if max(held) > UNITS_APART * min(held):
         raise DataError(
-            f"the cells hold {response[0]:.3g} of the incident energy in the fast showers and "
-            f"{response[1]:.3g} in the full ones; is one file in GeV? Energies are MeV"
+            f"the cells hold {held[0]:.3g} of the incident energy in the fast showers and "
+            f"{held[1]:.3g} in the full ones; is one file in GeV? Energies are MeV"
         )
     for name, showers in (("fast", fast), ("full", full)):
+        check_units(showers, f"the {name} showers")
         if showers.weights is None:
             continue
         if showers.weights.min() < 0 or showers.weights.sum() <= 0:

@@ -29,14 +29,16 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
         if not torch.cuda.is_available():
             raise ConfigError(
                 f"device {name!r} is not available: torch {torch.__version__} finds no CUDA GPU; "
-                "choose --device cpu, or install a CUDA build of torch and check nvidia-smi"
+                "choose the device cpu, or install a CUDA build of torch and check nvidia-smi"
             )
         count = torch.cuda.device_count()
         if index and int(index) >= count:
             raise ConfigError(f"device {name!r} does not exist: this machine has {count} GPUs")
         return torch.device("cuda", int(index) if index else torch.cuda.current_device())
     if kind == "mps" and not _has_mps():
-        raise ConfigError(f"device {name!r} is not available on this machine; choose --device cpu")
+        raise ConfigError(
+            f"device {name!r} is not available on this machine; choose the device cpu"
+        )
     return torch.device(kind)
 
 

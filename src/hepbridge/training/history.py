@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hepbridge.core.errors import ConfigError, MissingExtraError
 from hepbridge.core.files import write_text
@@ -43,22 +43,26 @@ class History:
 class Logbook:
     """Writes records as JSON lines, and to TensorBoard if asked.
 
-    The file is first rewritten from ``history``: on resume it holds exactly what the checkpoint
+    The file is begun with the first record, or by `begin`: a training that fails before leaves
+    nothing. It is first rewritten from ``history``: on resume it holds exactly what the checkpoint
     knows, so that no step appears twice.
     """
 
     def __init__(self, path: Path | None, history: History, *, tensorboard: bool = False) -> None:
-        self._file = self._board = None
-        self._total = 0
-        if tensorboard:
-            self._board = _summary_writer(path)
-        if path is not None:
-            write_text(path, "".join(json.dumps(r) + "\n" for r in history.records))
-            self._file = path.open("a", encoding="utf-8")
-        for record in history.records:
+        self._path, self._past = path, [*history.records]
+        self._file: TextIO | None = None
+        self._board = _summary_writer(path) if tensorboard else None
+        for record in self._past:
             self._draw(record)
 
+    def begin(self) -> None:
+        """Replace the file that an earlier training left, if that has not been done yet."""
+        if self._path is not None and self._file is None:
+            write_text(self._path, "".join(json.dumps(r) + "\n" for r in self._past))
+            self._file = self._path.open("a", encoding="utf-8")
+
     def write(self, record: dict[str, Any]) -> None:
+        self.begin()
         if self._file is not None:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()

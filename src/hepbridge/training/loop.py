@@ -77,8 +77,8 @@ def fit(
     log = None if log is None else check_output(log, overwrite=True)
     if checkpoint is not None and checkpoint.exists() and not resume:
         raise OutputError(
-            f"{checkpoint} holds the state of an unfinished training: continue it with --resume, "
-            "or delete the file to start from the beginning"
+            f"{checkpoint} holds the state of an unfinished training: continue it with --resume "
+            "(resume=True in Python), or delete the file to start from the beginning"
         )
     team = Team.gather(device)
     with ExitStack() as stack:
@@ -152,6 +152,7 @@ class _Training:
                 f"{store.path} belongs to another training: it has reached phase "
                 f"{state.entered[-1][0]!r}, but now there are only {index} phases"
             )
+        self.logbook.begin()
         self._stop_if_asked(None)
 
     def _train(self, phase: Phase, *, resumed: bool) -> None:
@@ -303,7 +304,12 @@ class _Training:
             where = f"in phase {phase.name!r} after {step} of {phase.steps} steps"
         kept = "nothing was saved, because no checkpoint file was given"
         if self.store.path is not None:
-            kept = f"its state is in {self.store.path}: repeat the command with --resume"
+            kept = "nothing was saved, because there were no steps"
+            if self.store.path.exists():
+                kept = (
+                    f"its state is in {self.store.path}: repeat the command with --resume "
+                    "(resume=True in Python)"
+                )
         raise TrainingInterrupted(
             f"training was interrupted by {self.request.name or 'a signal'} {where}; {kept}"
         )

@@ -89,7 +89,7 @@ class Optimisation:
                     raise HepbridgeError(
                         f"phase {self.phase.name!r} does not fit into the memory of "
                         f"{self.team.device} even with one row at a time; choose a smaller "
-                        "network or another --device"
+                        "network or another device"
                     ) from error
             # outside the except block, where the failed attempt's tensors are free
             self._forget_gradients()

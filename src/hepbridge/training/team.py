@@ -47,7 +47,7 @@ class Team:
         if size == 1:
             return cls(0, 1, chosen)
         if chosen.type == "mps":
-            raise ConfigError("several processes cannot share an MPS device; choose --device cpu")
+            raise ConfigError("several processes cannot share an MPS device; choose the device cpu")
         if chosen.type == "cuda":
             chosen = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
             torch.cuda.set_device(chosen)

@@ -31,7 +31,7 @@ class ConditionalQuantile(nn.Module):
 
     with :math:`U` uniform: the atom is spread over its share of the probability (randomised
     probability integral transform), so that :math:`z` is N(0, 1) at every :math:`c`. The inverse
-    sends :math:`\Phi(z) < p_0` to :math:`-\infty`.
+    sends :math:`\Phi(z) < p_0` to :math:`-\infty`; a variable that was never finite always goes there.
 
     Variables with the same number in ``groups`` are pooled: they share one table (cells that a
     verified symmetry makes equal). :math:`y` is tabulated at equidistant knots of
@@ -82,7 +82,7 @@ class ConditionalQuantile(nn.Module):
         for each group. A sample at one fixed condition gives constant tables.
 
         Raises:
-            DataError: if a group has no finite value at all, or fewer than 50 rows are given.
+            DataError: if fewer than 50 rows are given.
         """
         table, atom, span = fit_tables(
             np.asarray(values),
@@ -93,7 +93,9 @@ class ConditionalQuantile(nn.Module):
             degree=self.degree,
         )
         self.table.copy_(torch.from_numpy(table))
-        self.atom.copy_(torch.from_numpy(np.clip(atom, 0.0, 1.0 - _U_MIN)))
+        # a variable that is never finite stays so: its fraction remains 1
+        atom = np.where(atom < 1.0, np.clip(atom, 0.0, 1.0 - _U_MIN), 1.0)
+        self.atom.copy_(torch.from_numpy(atom))
         self.range.copy_(torch.tensor(span))
         self._forget()
 

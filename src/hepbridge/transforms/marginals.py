@@ -53,6 +53,8 @@ def matched(
     rising = 1e-6 * np.arange(len(knots))
     for node, group in np.ndindex(target.nodes, own.n_groups):
         p0, q = atom[node, group], quantiles[node, group]
+        if p0 == 1:  # never finite
+            continue
         new_p0 = float(ndtr(_linear(ndtri(p0), knots, q))) if p0 > 0 else 0.0
         model = ndtri(new_p0 + (1 - new_p0) * ndtr(knots))  # z of the new knots
         level = (ndtr(_linear(model, q, knots)) - p0) / (1 - p0)

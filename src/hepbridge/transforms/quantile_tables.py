@@ -14,6 +14,7 @@ _LEAST = 400  # rows in a window
 # half widths over which quantiles may be smoothed, in the unit of the condition
 _SMOOTH = (0.6, 1.0, 1.6, 2.5, 4.0)
 _FOLDS = 4  # of the cross-validation that chooses among them
+_NOTHING = -50.0  # the value of a variable that is -inf in all rows: never looked up
 _FEW = 50  # finite values in a window; with fewer, those of all rows are used
 _VALUES = 1000  # at which distribution functions are smoothed
 _SCORED = 20_000  # values compared in each fold, about
@@ -33,7 +34,8 @@ def fit_tables(
 
     ``values`` (N, d), finite or -inf; variables with the same number in ``groups`` (d,) are pooled.
     Returns the table (nodes, g, knots), the fractions (nodes, g) and the range of the nodes; see
-    `ConditionalQuantile.fit` for how they are smoothed. Raises DataError.
+    `ConditionalQuantile.fit` for how they are smoothed. A group without finite values has fraction 1.
+    Raises DataError.
     """
     n = len(values)
     if n < 50:
@@ -53,11 +55,9 @@ def fit_tables(
     for group in range(n_groups):
         y = np.asarray(values[:, groups == group], dtype=np.float64)
         hit = y > -np.inf
-        if not hit.any():
-            raise DataError(
-                f"variables {np.flatnonzero(groups == group).tolist()} are zero in all {n} rows; "
-                "a quantile transform cannot learn them"
-            )
+        if not hit.any():  # a dead cell, or a corner that no shower reaches
+            table[:, group], atom[:, group] = _NOTHING + rising, 1.0
+            continue
         atom[:, group] = whole.trend.fraction(~hit)
         loss = np.zeros(2 * len(_SMOOTH))
         for fold, part in zip(folds, parts, strict=True):

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from hepbridge.core.errors import ConfigError
 
-__all__ = ["MOST", "positive_weights", "some_carried", "whole_numbers"]
+__all__ = ["MOST", "known_options", "positive_weights", "some_carried", "whole_numbers"]
 
 MOST = 10_000_000  # of anything countable: beyond it is a typing error or a hostile file
+
+
+def known_options(what: str, method: Callable[..., Any], options: Mapping[str, object]) -> None:
+    """Raise ConfigError unless all options are keywords of ``method``; ``what`` names it."""
+    keywords = inspect.signature(method).parameters.values()
+    if any(keyword.kind is keyword.VAR_KEYWORD for keyword in keywords):
+        return
+    allowed = [keyword.name for keyword in keywords if keyword.kind is keyword.KEYWORD_ONLY]
+    for name in options:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ConfigError(
+                f"{what} has no option {name!r}{hint} Allowed: {', '.join(allowed) or 'none'}"
+            )
 
 
 def whole_numbers(

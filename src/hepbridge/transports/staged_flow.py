@@ -14,6 +14,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.transports.flow_matching import FlowMatching
 from hepbridge.transports.location_scale import LocationScale
+from hepbridge.transports.options import known_options
 
 __all__ = ["StagedFlow"]
 
@@ -62,6 +63,8 @@ class StagedFlow(nn.Module):
         super().__init__()
         if not 1 <= lead < dim:
             raise ConfigError(f"staged_flow: lead must be from 1 to {dim - 1}, got {lead}")
+        for stage, options in (("first", first), ("then", then)):
+            known_options(f"staged_flow: {stage}", FlowMatching, options or {})
         self.dim, self.lead = dim, lead
         # None: all leading coordinates are carried, there is nothing to move in the first stage
         self.first = (

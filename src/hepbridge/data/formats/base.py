@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepbridge.core.errors import DataError, HepbridgeError
-from hepbridge.data.geometry import Geometry
+from hepbridge.data.geometry import SQUIRELS, Geometry
 from hepbridge.data.showers import UNITS, Showers, dataset_uid, row_ids, to_mev
 
-__all__ = ["Block", "Format", "Reader", "Writer", "check_unit", "damaged"]
+__all__ = ["Block", "Format", "Reader", "Writer", "agreed", "check_unit", "damaged"]
 
 
 @dataclass
@@ -151,6 +151,24 @@ def check_unit(unit: str, path: Path) -> str:
     if unit not in UNITS:
         raise DataError(f"{path}: unit {unit!r} is unknown; allowed: {', '.join(UNITS)}")
     return unit
+
+
+def agreed(asked: Geometry | None, stored: Geometry | None, path: Path) -> Geometry:
+    """The geometry asked for, or else the stored one, or else that of the SQuIRELS calorimeter.
+
+    Raises DataError if the file stores another one than is asked for.
+    """
+    if asked is None:
+        return stored or SQUIRELS
+    if stored is not None and stored.digest() != asked.digest():
+        ours, theirs = stored.to_dict(), asked.to_dict()
+        apart = [k for k in {**ours, **theirs} if k != "name" and ours.get(k) != theirs.get(k)]
+        raise DataError(
+            f"{path}: was written for geometry {stored.name!r} {stored.shape}, but {asked.name!r} "
+            f"{asked.shape} is asked for, which differs in {', '.join(apart)}; leave the geometry "
+            "out to take the file's"
+        )
+    return asked
 
 
 @contextmanager

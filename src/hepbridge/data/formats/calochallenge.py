@@ -23,8 +23,8 @@ import numpy as np
 from hepbridge.core.errors import DataError
 from hepbridge.core.files import atomic_path
 from hepbridge.data.formats.attributes import UNITS_KEY, read_attributes, write_attributes
-from hepbridge.data.formats.base import Block, Format, Reader, check_unit, damaged
-from hepbridge.data.geometry import SQUIRELS, Geometry
+from hepbridge.data.formats.base import Block, Format, Reader, agreed, check_unit, damaged
+from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import UNITS, Showers
 
 __all__ = ["FORMAT", "CaloChallengeReader", "open_calochallenge_writer"]
@@ -52,7 +52,7 @@ class CaloChallengeReader(Reader):
         self,
         path: Path,
         *,
-        geometry: Geometry | None = SQUIRELS,
+        geometry: Geometry | None = None,
         unit: str | None = None,
         allow_empty_showers: bool = False,
     ) -> None:
@@ -90,7 +90,7 @@ class CaloChallengeReader(Reader):
         if n == 0:
             raise DataError(f"{path}: holds no showers")
         self.meta, self.manifest, stored = read_attributes(file, path)
-        self.geometry = _agreed(geometry, stored, path)
+        self.geometry = agreed(geometry, stored, path)
         cells = int(np.prod(showers.shape[1:]))
         if cells != self.geometry.n_cells:
             raise DataError(
@@ -314,17 +314,6 @@ def _check_declared(dataset: h5py.Dataset, path: Path) -> None:
             f"{path}: {dataset.name[1:]!r} declares {declared:.3g} bytes {dataset.shape} but only "
             f"{stored} are stored; the file is truncated, damaged or not what it claims to be"
         )
-
-
-def _agreed(asked: Geometry | None, stored: Geometry | None, path: Path) -> Geometry:
-    if asked is None:
-        return stored or SQUIRELS
-    if stored is not None and stored.digest() != asked.digest():
-        raise DataError(
-            f"{path}: was written for geometry {stored.to_dict()}, but {asked.to_dict()} is asked "
-            "for; pass geometry=None to take the file's"
-        )
-    return asked
 
 
 FORMAT = Format(

@@ -1,4 +1,4 @@
-"""ROOT files through uproot (``pip install 'hepbridge[root]'``): one TTree, one row per shower.
+"""ROOT files through uproot (extra ``root``): one TTree, one row per shower.
 
 The cells are one branch (a fixed-size array, or a vector of constant length) or one flat branch
 per cell; the names are the user's. Files written here have the branches ``showers``,
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hepbridge.core.errors import DataError, MissingExtraError
 from hepbridge.core.files import atomic_path
-from hepbridge.data.formats.base import Block, Format, Reader, check_unit, damaged
+from hepbridge.data.formats.base import Block, Format, Reader, agreed, check_unit, damaged
 from hepbridge.data.geometry import SQUIRELS, Geometry
 from hepbridge.data.showers import UNITS, Showers
 
@@ -55,7 +55,7 @@ class RootReader(Reader):
         self,
         path: Path,
         *,
-        geometry: Geometry | None = SQUIRELS,
+        geometry: Geometry | None = None,
         unit: str | None = None,
         tree: str = TREE,
         cells: str | Sequence[str] = CELLS,
@@ -101,12 +101,7 @@ class RootReader(Reader):
                 )
         record = self._record()
         stored = Geometry.from_dict(record["geometry"]) if "geometry" in record else None
-        if geometry and stored and geometry.digest() != stored.digest():
-            raise DataError(
-                f"{self.path}: was written for geometry {stored.to_dict()}, but "
-                f"{geometry.to_dict()} is asked for; pass geometry=None to take the file's"
-            )
-        self.geometry = geometry or stored or SQUIRELS
+        self.geometry = agreed(geometry, stored, self.path)
         self.meta, self.manifest = dict(record.get("meta", {})), record.get("manifest")
         energies = _dense(self._branch(energy), self.path, energy)
         if energies.dtype.kind not in "fiu" or energies.size != self._tree.num_entries:

@@ -41,7 +41,7 @@ class SquirelsNpyReader(Reader):
         self,
         path: Path,
         *,
-        geometry: Geometry | None = SQUIRELS,
+        geometry: Geometry | None = None,
         unit: str | None = None,
         incident_energy: ArrayLike | None = None,
         allow_empty_showers: bool = False,
