@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hepbridge.data import Geometry, sample
 from hepbridge.data.showers import Showers
 from hepbridge.systems.gate import without_network
 from hepbridge.systems.inference import TILE, refine_cells
-from hepbridge.systems.model_file import Model
+from hepbridge.systems.model_file import Model, load
 from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.squirels import Squirels
 from hepbridge.systems.train import split, train
@@ -151,6 +152,26 @@ def test_symmetry_is_used_only_if_the_data_confirm_it(pairs) -> None:
     for other, symmetry in ((tilted, "none"), (full, "declared")):
         model = train(fast, other, recipe="quantile", overrides=coarse, device="cpu")
         assert model.recipe.model["symmetry"] == symmetry
+
+
+def test_marginals_of_cells_are_matched_and_stored(
+    pairs, model: Model, fast: Showers, tmp_path: Path
+) -> None:
+    """The sums keep their tables, the baseline keeps its own, and the file has both."""
+    path = tmp_path / "matched.safetensors"
+    other = train(*pairs, overrides=[*TINY, "model.match_marginals=true"], output=path)
+    refiner = other.members[0]
+    own, target = refiner.matched, refiner.quantile.target
+    cells = int(target.groups[99]) + 1
+    assert torch.equal(own.table[:, cells:], target.table[:, cells:])
+    change = (own.table - target.table)[:, :cells, 20:-20].abs()
+    assert 1e-4 < float(change.mean()) < 0.3  # hardly trained, the network is nearly the identity
+    first = without_network(model).refine(fast)
+    assert np.array_equal(without_network(other).refine(fast).cells, first.cells)
+    refined = other.refine(fast)
+    assert not np.array_equal(refined.cells, model.refine(fast).cells)
+    assert np.allclose(refined.e_sum, first.e_sum, rtol=1e-5)
+    assert np.array_equal(load(path).refine(fast).cells, refined.cells)
 
 
 def test_showers_outside_the_trained_range_are_flagged_or_refused(
