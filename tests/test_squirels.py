@@ -162,7 +162,7 @@ def test_marginals_of_cells_are_matched_and_stored(
     other = train(*pairs, overrides=[*TINY, "model.match_marginals=true"], output=path)
     refiner = other.members[0]
     own, target = refiner.matched, refiner.quantile.target
-    cells = int(target.groups[99]) + 1
+    cells = int(target.groups[:100].max()) + 1
     assert torch.equal(own.table[:, cells:], target.table[:, cells:])
     change = (own.table - target.table)[:, :cells, 20:-20].abs()
     assert 1e-4 < float(change.mean()) < 0.3  # hardly trained, the network is nearly the identity

@@ -17,7 +17,7 @@ from hepbridge.core.progress import progress
 from hepbridge.data import sample
 from hepbridge.data.showers import Showers
 from hepbridge.deploy.machine import on_one_core, state
-from hepbridge.deploy.stages import Stage, competitors, refiners
+from hepbridge.deploy.stages import Stage, competitors, refiners, simulations
 from hepbridge.deploy.timer import Timing, interleaved, ratio
 
 __all__ = ["BATCHES", "PUBLISHED", "REPEATS", "bench", "measure"]
@@ -84,7 +84,8 @@ def bench(
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"models of one name: {', '.join(sorted(twice))}; name each file once")
     papers, absent = competitors()  # the slow part, after all that may be refused
-    stages = [*mine, *papers]
+    simulated, missing = simulations()
+    stages, absent = [*mine, *papers, *simulated], [*absent, *missing]
     timings: dict[str, list[dict[str, Any]]] = {stage.name: [] for stage in stages}
     ordered = sorted(set(batches))
     with on_one_core() as core, progress("bench", len(ordered)) as bar:

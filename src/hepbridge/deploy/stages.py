@@ -1,4 +1,4 @@
-"""What `hepbridge.deploy.bench` times: refiners, and the paper's network as their competitor."""
+"""What `hepbridge.deploy.bench` times: refiners, the paper's network as their competitor, GFLASH."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from hepbridge.data import sample
 from hepbridge.data.geometry import SQUIRELS
 from hepbridge.data.showers import Showers
 from hepbridge.deploy.paper_network import disagreement, in_onnxruntime, untrained
+from hepbridge.simulate.beam import Beam
+from hepbridge.simulate.detector import load_detector
 from hepbridge.systems import SYSTEMS
 from hepbridge.systems.inference import refine_cells, wrong_geometry
 from hepbridge.systems.model_file import Domain, Model, load, locate
 from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.squirels_paper import SquirelsPaper
 
-__all__ = ["DEFAULT", "Stage", "competitors", "refiners"]
+__all__ = ["DEFAULT", "Stage", "competitors", "refiners", "simulations"]
 
 DEFAULT = "squirels"  # the shipped model that is timed if none is named
 
 _TORCH, _ORT = "paper, torch", "paper, ONNX Runtime"
+_GFLASH = "GFLASH"
 _CHUNK = 128  # rows at a time through the paper's networks: where they are fastest per shower
 _FIT_ROWS = 500  # pairs that teach the transforms of an untrained refiner
 _FEWER = (16, 8, 4, 2, 1)  # steps that are tried besides a model's own
@@ -39,10 +42,10 @@ class Stage:
 
     Attributes:
         name: in the table; different for all.
-        kind: ``refiner`` or ``paper``.
+        kind: ``refiner``, ``paper`` or ``simulation``.
         nfe: network evaluations per shower.
         note: what a reader has to know about it.
-        call: refines the showers.
+        call: refines the showers, or simulates others of the same energies.
     """
 
     name: str
@@ -133,10 +136,27 @@ def competitors() -> tuple[list[Stage], list[dict[str, str]]]:
         else:
             reason = f"not timed: differs from torch by {apart:.1e} standard deviations of a cell"
             absent.append({"name": _ORT, "reason": reason})
-    here = "geant4_pybind is installed, but this command runs no simulation"
-    reason = here if find_spec("geant4_pybind") else "not installed"
-    absent += [{"name": name, "reason": reason} for name in ("Geant4", "GFLASH")]
     return stages, absent
+
+
+def simulations() -> tuple[list[Stage], list[dict[str, str]]]:
+    """Our fast simulation of the same particles, and what cannot be timed here."""
+    here = "geant4_pybind is installed, but this command runs no full simulation"
+    reason = here if find_spec("geant4_pybind") else "not installed"
+    absent = [{"name": "Geant4", "reason": reason}]
+    try:
+        from hepbridge.simulate.gflash import simulate
+    except MissingExtraError as error:
+        return [], [*absent, {"name": _GFLASH, "reason": str(error)}]
+    detector = load_detector(SQUIRELS.name)
+
+    def call(showers: Showers) -> object:
+        beam = Beam.of(showers.incident_energy, event_ids=showers.event_ids)
+        return simulate(detector, beam, seed=0, threads=1)
+
+    call(sample.load("train_fast")[:1])  # compiles
+    note = "the fast showers themselves, at the same incident energies"
+    return [Stage(_GFLASH, "simulation", 0, note, call)], absent
 
 
 def _paper(name: str, system: SquirelsPaper, note: str) -> Stage:

@@ -29,6 +29,7 @@ Record = Mapping[str, Any]
 # as in `report.style`: the refiners blue, competitors in the colours of baselines
 _REFINER = ("#0064b0", "o")
 _PAPERS = (("#e69f00", "^"), ("#009e73", "v"))
+_SIMULATION = ("#888888", "s")
 _NOISY = "#b2182b"
 
 
@@ -146,7 +147,11 @@ def _measured(record: Record) -> Table:
         for k, stage in enumerate(record["stages"]):
             timing = _at(stage, batch)
             ratios = [
-                "1" if name == stage["name"] else shorthand(r["median"], r["sigma"])
+                "–"
+                if stage["kind"] == "simulation"  # another task
+                else "1"
+                if name == stage["name"]
+                else shorthand(r["median"], r["sigma"])
                 for name in papers
                 for r in [timing["times_faster"][name]]
             ]
@@ -222,7 +227,8 @@ def _draw(panel: Axes, stages: Sequence[Record], batch: int, limits: tuple[float
     for row, stage in enumerate(stages):
         timing = _at(stage, batch)
         us = timing["us_per_shower"]
-        colour, marker = _REFINER if stage["kind"] == "refiner" else next(papers)
+        known = {"refiner": _REFINER, "simulation": _SIMULATION}
+        colour, marker = known[stage["kind"]] if stage["kind"] in known else next(papers)
         panel.plot([us["q25"], us["q75"]], [row, row], color=colour, linewidth=2.5)
         panel.plot(us["median"], row, marker, color=colour, markersize=6.5)
         right = us["median"] < middle  # the side on which there is room
