@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,13 +315,13 @@ JUNK = st.recursive(
 def test_damaged_records_end_in_one_message(data: st.DataObject) -> None:
     """One value of a record replaced by anything: a geometry, or DataError."""
     record = copy.deepcopy(data.draw(st.sampled_from(ALL)).to_dict())
-    node: object = record
+    node: Any = record
     while True:
-        keys = list(node) if isinstance(node, dict) else list(range(len(node)))  # type: ignore[call-overload,arg-type]
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         key = data.draw(st.sampled_from(keys))
-        inner = node[key]  # type: ignore[index]
+        inner = node[key]
         if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
-            node[key] = data.draw(JUNK)  # type: ignore[index]
+            node[key] = data.draw(JUNK)
             break
         node = inner
     try:

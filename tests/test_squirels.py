@@ -196,6 +196,21 @@ def test_other_detectors_and_particles_are_refused(model: Model, fast: Showers) 
             model.refine(photons)
 
 
+def test_conditions_that_the_model_does_not_know_are_named(
+    model: Model, fast: Showers, caplog
+) -> None:
+    """Tilted showers are refined as if they were not: that must be said. A constant is no news."""
+    angles = np.linspace(0, 0.1, len(fast))
+    for theta, said in ((angles, True), (0 * angles, False)):
+        other = Showers.from_arrays(
+            fast.cells, fast.incident_energy, conditions={"theta_rad": theta}
+        )
+        caplog.clear()
+        model.refine(other[:50])
+        assert ("vary in theta_rad" in caplog.text) is said
+    assert len(model.refine(other[:0])) == 0
+
+
 def test_unknown_member_is_refused(model: Model, fast: Showers) -> None:
     with pytest.raises(ConfigError, match=r"1 member\(s\); there is no member 3"):
         model.refine(fast, member=3)

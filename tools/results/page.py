@@ -254,7 +254,8 @@ def training_size(study: dict[str, Any] | None) -> list[str]:
         f"Recipe `squirels` with {study['steps']:,} steps in all, judged on {study['n']:,} held-out "
         "pairs of `train` at mixed energies (floor from training showers at the nearest energy; the "
         "fluctuation of this one reference is common to all points). AUC: mean of low and high level, "
-        "trees. The teacher has 256 columns, and no fast showers beyond the pairs are used.",
+        "trees. The teacher has 256 columns, and no fast showers beyond the pairs are used. Seconds are wall clock, "
+        "beside whatever else ran.",
         "![Floor ratio and AUC against the number of training pairs](training-size.png)",
         table(
             ["training pairs", "geometric-mean floor ratio", "AUC", "training (s)"],

@@ -80,22 +80,9 @@ def gflash(
     overwrite: Annotated[bool, _Overwrite] = False,
 ) -> None:
     """Fast simulation: the GFLASH parameterisation."""
-    from hepbridge.simulate.engines import ENGINES
-    from hepbridge.simulate.produce import produce
-
-    described, gun = _setup(detector, energies, particle, theta, phi, impact, seed, beam_seed)
-    made = produce(
-        ENGINES["gflash"],
-        described,
-        gun,
-        n,
-        output,
-        seed=seed,
-        workers=workers,
-        chunk=chunk,
-        overwrite=overwrite,
-    )
-    _answer(ctx, {output: made})
+    setup = _setup(detector, energies, particle, theta, phi, impact, seed, beam_seed)
+    how = {"seed": seed, "workers": workers, "chunk": chunk, "overwrite": overwrite}
+    _produce(ctx, "gflash", setup, n, output, **how)
 
 
 @simulate.command()
@@ -119,23 +106,9 @@ def geant4(
     overwrite: Annotated[bool, _Overwrite] = False,
 ) -> None:
     """Full simulation: Geant4."""
-    from hepbridge.simulate.engines import ENGINES
-    from hepbridge.simulate.produce import produce
-
-    described, gun = _setup(detector, energies, particle, theta, phi, impact, seed, beam_seed)
-    made = produce(
-        ENGINES["geant4"],
-        described,
-        gun,
-        n,
-        output,
-        seed=seed,
-        options=_given(physics=physics, cut_mm=cut_mm),
-        workers=workers,
-        chunk=chunk,
-        overwrite=overwrite,
-    )
-    _answer(ctx, {output: made})
+    setup = _setup(detector, energies, particle, theta, phi, impact, seed, beam_seed)
+    how = {"seed": seed, "workers": workers, "chunk": chunk, "overwrite": overwrite}
+    _produce(ctx, "geant4", setup, n, output, options=_given(physics=physics, cut_mm=cut_mm), **how)
 
 
 @simulate.command()
@@ -213,6 +186,21 @@ def _setup(
         seed=seed if beam_seed is None else beam_seed,
     )
     return described, gun
+
+
+def _produce(
+    ctx: typer.Context,
+    engine: str,
+    setup: tuple[Detector, Gun],
+    n: int | None,
+    output: Path,
+    **how: Any,
+) -> None:
+    """Simulate into a file with one engine, and say so."""
+    from hepbridge.simulate.engines import ENGINES
+    from hepbridge.simulate.produce import produce
+
+    _answer(ctx, {output: produce(ENGINES[engine], *setup, n, output, **how)})
 
 
 def _given(**options: Any) -> dict[str, Any]:

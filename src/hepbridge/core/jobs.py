@@ -32,6 +32,7 @@ __all__ = [
     "Executor",
     "Request",
     "chunks",
+    "cores",
     "parts_folder",
     "run_chunks",
     "work_to_do",
@@ -70,6 +71,13 @@ def chunks(n: int, size: int) -> list[Chunk]:
     [Chunk(start=0, stop=2), Chunk(start=2, stop=4), Chunk(start=4, stop=5)]
     """
     return [Chunk(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def work_to_do(

@@ -277,6 +277,8 @@ def _short(stage: Record) -> str:
 
 
 def _evaluations(nfe: int) -> str:
+    if nfe == 0:
+        return "no network"
     return f"{nfe} network evaluation{'' if nfe == 1 else 's'}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 from hepbridge import __version__
 from hepbridge.core.errors import ConfigError, DataError, HepbridgeError, OutputError
 from hepbridge.core.files import atomic_path, check_output
-from hepbridge.core.jobs import EXECUTORS, Chunk, Request, chunks, parts_folder, work_to_do
+from hepbridge.core.jobs import EXECUTORS, Chunk, Request, chunks, cores, parts_folder, work_to_do
 from hepbridge.data import io
 from hepbridge.data.showers import Showers
 from hepbridge.simulate.detector import Detector
 from hepbridge.simulate.engines import Engine
 from hepbridge.simulate.gun import Gun
 
-__all__ = ["cores", "produce"]
+__all__ = ["produce"]
 
 log = logging.getLogger(__name__)
 
@@ -102,13 +101,6 @@ def produce(
         meta = {**_provenance(work), **described, "seed": work.seed}
         _write(work, todo, parts, output, meta, request, overwrite=overwrite)
     return True
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

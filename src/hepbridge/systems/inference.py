@@ -155,7 +155,10 @@ def _refine_rows(
 
 
 def check_domain(model: Model, showers: Showers) -> None:
-    """Raise ModelFileError if the showers are of another detector or another particle."""
+    """Raise ModelFileError if the showers are of another detector or another particle.
+
+    Warns of conditions that vary and that the model knows nothing of.
+    """
     if showers.geometry.digest() != model.geometry.digest():
         raise wrong_geometry(model, showers.geometry)
     particle = showers.meta.get("particle")
@@ -163,6 +166,13 @@ def check_domain(model: Model, showers: Showers) -> None:
         raise ModelFileError(
             f"the model was trained for particle {model.domain.particle!r}, but the showers are of "
             f"{particle!r}; use a model for that particle"
+        )
+    others = {k: v for k, v in showers.conditions.items() if k != "incident_energy"}
+    if unknown := sorted(name for name, values in others.items() if (values != values[:1]).any()):
+        log.warning(
+            "the showers vary in %s, of which the model knows nothing: they are refined as if all "
+            "were like those it was trained on",
+            ", ".join(unknown),
         )
 
 

@@ -195,9 +195,10 @@ class Squirels(Refiner):
         z = self.quantile.to_normal(self.coordinates(cells, energy), c, noise[:, :n])
         if self.transport is not None:
             z = self.transport.apply(z, c, noise[:, n:])
-        without = self.transport is None or self.matched is None
-        side: Any = self.quantile.target if without else self.matched
-        y = side.inverse(z, c[_CONDITION].reshape(-1))
+        side = self.quantile.target
+        if self.transport is not None and self.matched is not None:
+            side = self.matched
+        y: Tensor = side.inverse(z, c[_CONDITION].reshape(-1))
         out: Tensor = self.coordinates.inverse(y, energy)
         return out
 

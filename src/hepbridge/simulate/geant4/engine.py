@@ -148,7 +148,8 @@ def _run(
 ) -> list[str]:
     """Run a worker in ``folder``, which receives ``cells.npy``. Returns its status lines."""
     record = json.dumps({**settings, "parent": os.getpid()})
-    np.savez(folder / "request.npz", settings=np.array(record), **dict(job))  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {**job, "settings": np.array(record)}
+    np.savez(folder / "request.npz", **arrays)
     paths = [str(folder / name) for name in ("request.npz", "cells.npy", "status")]
     # -u: what Geant4 prints is in the log even if it aborts; -P: no modules of the current folder
     return run_worker(

@@ -36,7 +36,7 @@ def construction(g4: Any, detector: Detector) -> Any:
     Its ``Construct`` raises ConfigError for a material that Geant4 does not know.
     """
 
-    class Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
+    class Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]  # untyped library
         def Construct(self) -> Any:
             self.volumes = _Volumes(g4, detector)
             return self.volumes.world

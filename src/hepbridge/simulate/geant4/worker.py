@@ -104,7 +104,7 @@ def _gun(g4: Any, settings: dict[str, Any], job: dict[str, NDArray[Any]]) -> Any
     if unknown := [name for name, found in known.items() if found is None]:
         raise ConfigError(f"Geant4 knows no particle {', '.join(map(repr, unknown))}")
 
-    class Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
+    class Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]  # untyped library
         def __init__(self) -> None:
             super().__init__()
             self.gun = g4.G4ParticleGun(1)
@@ -133,7 +133,7 @@ def _readout(
     collections = [scorers.GetCollectionID(name) for name in scorer_names(detector)]
     first = np.cumsum([0, *(layer.cells.n_cells for layer in detector.layers)]).tolist()
 
-    class Readout(g4.G4UserEventAction):  # type: ignore[misc]
+    class Readout(g4.G4UserEventAction):  # type: ignore[misc]  # untyped library
         def EndOfEventAction(self, event: Any) -> None:
             row, hits = event.GetEventID(), event.GetHCofThisEvent()
             for collection, offset in zip(collections, first, strict=False):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepbridge.core.errors import ConfigError
+from hepbridge.core.jobs import cores
 from hepbridge.core.rng import stream_key
 from hepbridge.simulate.beam import Beam
 from hepbridge.simulate.detector import Detector, Envelope
@@ -101,8 +102,7 @@ def simulate(
 def _threads(asked: int | None) -> int:
     if asked is None:
         given = os.environ.get("OMP_NUM_THREADS", "")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        asked = int(given) if given.isdigit() and int(given) else cores or 1
+        asked = int(given) if given.isdigit() and int(given) else cores()
     if asked < 1:
         raise ConfigError(f"threads must be at least 1, got {asked}")
     return asked

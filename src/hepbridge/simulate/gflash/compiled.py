@@ -9,7 +9,7 @@ from hepbridge.core.errors import MissingExtraError
 
 try:
     import numba
-    from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
+    from llvmlite import ir
     from numba.core import types
     from numba.extending import intrinsic
 except ImportError as error:
