@@ -58,15 +58,16 @@ def fit_tables(
         if not hit.any():  # a dead cell, or a corner that no shower reaches
             table[:, group], atom[:, group] = _NOTHING + rising, 1.0
             continue
-        atom[:, group] = whole.trend.fraction(~hit)
-        loss = np.zeros(2 * len(_SMOOTH))
+        loss, error = np.zeros(2 * len(_SMOOTH)), np.zeros(len(_SMOOTH))
         for fold, part in zip(folds, parts, strict=True):
+            error += [_brier(f, grid, c[fold], ~hit[fold]) for f in part.fractions(~hit[~fold])]
             row, column = np.nonzero(hit & fold[:, None])
             some = slice(None, None, max(1, len(row) // _SCORED))
             row, column = row[some], column[some]
             tried = part.tables(y[~fold], hit[~fold], z) if hit[~fold].any() else []
             loss[: len(tried)] += [_pinball(t, grid, c[row], y[row, column], z) for t in tried]
         table[:, group] = whole.tables(y, hit, z)[int(np.argmin(loss))] + rising
+        atom[:, group] = whole.fractions(~hit)[int(np.argmin(error))]
     return table, atom, (low, high)
 
 
@@ -77,6 +78,11 @@ class _Curves:
         self.grid, self.trend = grid, _Trend(c, grid, degree)
         self.windows = _windows(c, grid)
         self.smoothers = [_smoother(grid, width) for width in _SMOOTH]
+
+    def fractions(self, flags: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+        """The fraction of true flags (N, m) at every node, one estimate per width."""
+        seen = np.array([flags[rows].mean() for rows in self.windows])
+        return [np.clip(m @ seen, 0.0, 1.0) for m in self.smoothers]
 
     def tables(
         self, y: NDArray[np.float64], hit: NDArray[np.bool_], z: NDArray[np.float64]
@@ -137,6 +143,20 @@ def _pinball(
     return float(loss.sum(axis=0) @ np.gradient(level))  # levels weighted by their spacing
 
 
+def _brier(
+    fraction: NDArray[np.float64],
+    grid: NDArray[np.float64],
+    c: NDArray[np.float64],
+    flags: NDArray[np.bool_],
+) -> float:
+    """Squared error of a fraction as a forecast of the flags (N, m), but for a constant.
+
+    Source: Brier, Mon. Weather Rev. 78 (1950) 1.
+    """
+    forecast, seen = np.interp(c, grid, fraction), flags.mean(axis=1)
+    return float(((forecast - seen) ** 2).sum())
+
+
 def _windows(c: NDArray[np.float64], grid: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     """For every node the rows within `_REACH`, or the nearest 1/48 (at least `_LEAST`) if more."""
     least = min(len(c), max(_LEAST, len(c) // 48))
@@ -164,7 +184,7 @@ def _smoother(grid: NDArray[np.float64], width: float) -> NDArray[np.float64]:
 
 
 class _Trend:
-    """Smooth dependence of zero fraction, median and interquartile range on the condition."""
+    """Smooth dependence of median and interquartile range on the condition."""
 
     def __init__(self, c: NDArray[np.float64], grid: NDArray[np.float64], degree: int) -> None:
         low, high = grid[0], grid[-1]
@@ -188,12 +208,6 @@ class _Trend:
         root = np.sqrt(weight)
         out, *_ = np.linalg.lstsq(self.at_bins * root[:, None], per_bin * root, rcond=None)
         return np.asarray(out)
-
-    def fraction(self, flags: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The fraction of true flags (N, m) at every node."""
-        seen = np.array([flags[rows].mean() for rows in self.bins])
-        weight = np.ones(len(seen))
-        return np.clip(self.at_grid @ self._fit(seen, weight), 0.0, seen.max())
 
     def standardise(
         self, y: NDArray[np.float64], hit: NDArray[np.bool_]
