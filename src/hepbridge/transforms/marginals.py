@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from hepbridge.transforms.conditional_quantile import Z_MAX, ConditionalQuantile
+from hepbridge.transforms.quantile_tables import rising
 
 __all__ = ["matched"]
 
@@ -50,7 +51,6 @@ def matched(
     table, atom = target.table.double().numpy(), target.atom.double().numpy()
     knots = np.linspace(-Z_MAX, Z_MAX, target.knots)
     new_table, new_atom = table.copy(), atom.copy()
-    rising = 1e-6 * np.arange(len(knots))
     for node, group in np.ndindex(target.nodes, own.n_groups):
         p0, q = atom[node, group], quantiles[node, group]
         if p0 == 1:  # never finite
@@ -59,8 +59,8 @@ def matched(
         model = ndtri(new_p0 + (1 - new_p0) * ndtr(knots))  # z of the new knots
         level = (ndtr(_linear(model, q, knots)) - p0) / (1 - p0)
         hit = ndtri(np.clip(level, ndtr(-Z_MAX - 1), ndtr(Z_MAX + 0.3)))
-        values = np.maximum.accumulate(_linear(hit, knots, table[node, group]))
-        new_table[node, group], new_atom[node, group] = values + rising, new_p0
+        new_table[node, group] = rising(_linear(hit, knots, table[node, group]))
+        new_atom[node, group] = new_p0
     made.table.copy_(torch.from_numpy(new_table))
     made.atom.copy_(torch.from_numpy(new_atom))
     return made

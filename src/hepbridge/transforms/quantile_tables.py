@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 
 from hepbridge.core.errors import DataError
 
-__all__ = ["fit_tables"]
+__all__ = ["fit_tables", "rising"]
 
 _LEAST = 400  # rows in a window
 # half widths over which quantiles may be smoothed, in the unit of the condition
@@ -18,6 +18,7 @@ _NOTHING = -50.0  # the value of a variable that is -inf in all rows: never look
 _FEW = 50  # finite values in a window; with fewer, those of all rows are used
 _VALUES = 1000  # at which distribution functions are smoothed
 _SCORED = 20_000  # values compared in each fold, about
+_RISE = 1e-6  # of a table from knot to knot, at least
 _REACH = 0.05  # half its width, in the unit of the condition, unless the rows ask for more
 
 
@@ -51,12 +52,11 @@ def fit_tables(
     n_groups = int(groups.max()) + 1
     table = np.empty((nodes, n_groups, len(z)))
     atom = np.empty((nodes, n_groups))
-    rising = 1e-6 * np.arange(len(z))  # the inverse exists where values repeat, too
     for group in range(n_groups):
         y = np.asarray(values[:, groups == group], dtype=np.float64)
         hit = y > -np.inf
         if not hit.any():  # a dead cell, or a corner that no shower reaches
-            table[:, group], atom[:, group] = _NOTHING + rising, 1.0
+            table[:, group], atom[:, group] = rising(np.full(len(z), _NOTHING)), 1.0
             continue
         loss, error = np.zeros(2 * len(_SMOOTH)), np.zeros(len(_SMOOTH))
         for fold, part in zip(folds, parts, strict=True):
@@ -66,9 +66,18 @@ def fit_tables(
             row, column = row[some], column[some]
             tried = part.tables(y[~fold], hit[~fold], z) if hit[~fold].any() else []
             loss[: len(tried)] += [_pinball(t, grid, c[row], y[row, column], z) for t in tried]
-        table[:, group] = whole.tables(y, hit, z)[int(np.argmin(loss))] + rising
+        table[:, group] = rising(whole.tables(y, hit, z)[int(np.argmin(loss))])
         atom[:, group] = whole.fractions(~hit)[int(np.argmin(error))]
     return table, atom, (low, high)
+
+
+def rising(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The table (…, knots), not falling, made to rise: its inverse exists where values repeat, too.
+
+    Where it rises already it is left alone: the energy sum of a shower has a width of 1e-3.
+    """
+    least = _RISE * np.arange(table.shape[-1])
+    return np.asarray(np.maximum.accumulate(table - least, axis=-1) + least)
 
 
 class _Curves:
