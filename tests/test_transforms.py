@@ -85,6 +85,32 @@ def test_the_atom_has_its_share_at_every_condition() -> None:
         assert np.isfinite(y[:, :2]).all()
 
 
+def test_an_atom_that_vanishes_quickly_keeps_its_share() -> None:
+    """A share that no cubic follows; ten pooled variables, 1,500 values in a window on average."""
+    rng = stream(0, "logistic")
+    c = rng.uniform(-1.5, 1.5, 12_000)
+    share = 1 / (1 + np.exp(8 * (c + 0.9)))
+    shape = (len(c), 10)
+    x = np.where(rng.random(shape) < share[:, None], -np.inf, rng.standard_normal(shape))
+    transform = ConditionalQuantile([0] * 10)
+    transform.fit(x, c)
+    nodes = np.linspace(-1.5, 1.5, len(transform.atom))
+    truth = 1 / (1 + np.exp(8 * (nodes + 0.9)))
+    error = np.sqrt(truth * (1 - truth) / (10 * 400))  # of one window; smoothing only helps
+    assert np.abs((transform.atom[:, 0].numpy() - truth) / (error + 2e-3)).max() < 5
+
+
+def test_a_narrow_distribution_is_not_tilted() -> None:
+    """The energy sum has a width of 1e-3, so knots that are moved by 1e-6 each move its z."""
+    rng = stream(0, "narrow")
+    c, x = rng.uniform(-1.5, 1.5, 10_000), -6e-3 + 1e-3 * rng.standard_normal((10_000, 1))
+    transform = ConditionalQuantile([0])
+    transform.fit(x, c)
+    z = _forward(transform, x, c, 1)
+    assert abs(z.mean()) < 0.01  # 0.045 before; in-sample, so far below 1 / sqrt(N)
+    assert abs(z.std() - 1) < 0.01
+
+
 def test_pooled_variables_share_one_table() -> None:
     x, c = _sample(5000, 8)
     pooled = ConditionalQuantile([0, 0])

@@ -105,23 +105,10 @@ class ConditionFrame(nn.Module):
             self.mean[:, k] = torch.from_numpy(mean)
             self.log_variance[:, k] = torch.from_numpy(spread)
 
-    # -- the maps -----------------------------------------------------------------------------
+    # -- application --------------------------------------------------------------------------
 
-    def forward(self, y: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """r (N, dim), finite or -inf, and p_0 (N, dim)."""
-        mean, sigma, p0 = self._values(c)
-        return (y - mean) / sigma, p0
-
-    def inverse(self, r: Tensor, c: Tensor) -> Tensor:
-        """y (N, dim) of r (N, dim)."""
-        mean, sigma, _ = self._values(c)
-        return mean + sigma * r
-
-    def empty(self, c: Tensor) -> Tensor:
-        """p_0 (N, dim)."""
-        return self._values(c)[2]
-
-    def _values(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, sigma and p_0 (N, dim) at the conditions c (N, columns)."""
         f = self._features(c)
         level = self.log_variance[:1]
         change = f[:, 1 : self.lower[0]] @ self.log_variance[1:]
@@ -177,13 +164,13 @@ def _location_scale(
     square = (y - f @ mean) ** 2
     g = f[:, :lower]
     spread = np.zeros(lower)
-    spread[0] = np.log(max(float(square.mean()), 1e-12))
+    spread[0] = np.log(max(float(square.mean()), 1e-4))
     inverse = np.linalg.inv(gram[:lower, :lower] + np.diag(10 * ridge[:lower]))
     for _ in range(_ROUNDS):
         change = np.clip(g[:, 1:] @ spread[1:], -_FAR, _FAR)
-        gradient = g.T @ (square * np.exp(-spread[0] - change) - 1) - 10 * ridge[:lower] * spread * (
-            np.arange(lower) > 0
-        )
+        gradient = g.T @ (square * np.exp(-spread[0] - change) - 1) - 10 * ridge[
+            :lower
+        ] * spread * (np.arange(lower) > 0)
         spread = spread + np.clip(inverse @ gradient, -1, 1)
     return mean, spread
 

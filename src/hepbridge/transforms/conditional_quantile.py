@@ -43,7 +43,7 @@ class ConditionalQuantile(nn.Module):
         groups: for each of the d variables the number of its table, 0 … g - 1.
         knots: number of knots in z (odd).
         nodes: number of nodes in the condition.
-        degree: degree of the polynomials in the condition for atom fraction, median and width.
+        degree: degree of the polynomials in the condition for median and width.
     """
 
     def __init__(
@@ -79,7 +79,9 @@ class ConditionalQuantile(nn.Module):
         - levels at fixed values: for features that stay where they are.
 
         Which, and how widely, is what four-fold cross-validation of the pinball loss finds best
-        for each group. A sample at one fixed condition gives constant tables.
+        for each group. The fraction at -inf is smoothed alike, over the width that four-fold
+        cross-validation of the Brier score finds best. A sample at one fixed condition gives
+        constant tables.
 
         Raises:
             DataError: if fewer than 50 rows are given.
