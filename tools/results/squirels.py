@@ -61,14 +61,12 @@ def measure(folder: Path, work: Path) -> dict[str, Any]:
     models = {name: trained(name, work, fast, full) for name in MODELS}
     fast = fast[: len(full)]
     runs = judge.variants(models)
-    study = work / "training-size.json"
     out: dict[str, Any] = {
         "models": models,
         "fast": fast.meta,
         "full": full.meta,
         "evaluations": {},
         "moved": {},
-        "training_size": json.loads(study.read_text("utf-8")) if study.exists() else None,
         "convergence": convergence(work / "squirels-paper.safetensors.log.jsonl"),
     }
     with ProcessPoolExecutor(2, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
@@ -95,6 +93,8 @@ def measure(folder: Path, work: Path) -> dict[str, Any]:
     out["speed"] |= judge.timings(models, some, batches=(100, 1))
     for label, point in out["frontier"].items():
         point["ms"] = out["speed"]["10000"][label]["ms"]
+    study = work / "training-size.json"
+    out["training_size"] = json.loads(study.read_text("utf-8")) if study.exists() else None
     return out
 
 
