@@ -69,7 +69,7 @@ def test_record_has_the_documented_form(two_energies: Evaluation) -> None:
     assert row["observable"] == "e_sum" and row["unit"] == "GeV"
     assert set(row["floor"]) == {"mean", "std", "q95"}
     keys = {"emd", "sigma", "emd_sample", "ratio", "excess", "excess_upper95", "above_q95"}
-    assert set(row["candidates"]["good"]) == keys
+    assert set(row["candidates"]["good"]) == keys | {"p_adjusted"}
     tree = first["classifier"]["bad"]["trees"]["high"]
     floor = {"floor_auc", "floor_se", "floor_curve", "excess", "excess_upper95"}
     assert set(tree) == {"auc", "se", "n", "train_n", "curve"} | floor

@@ -38,7 +38,9 @@ def evaluate(
     classifier: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Of the classifier test: trees (default) or mlp (repeatable)."
+            metavar="NAME",
+            help="Of the classifier test: trees (default) or mlp; with --protocol calochallenge "
+            "low, low-normed or high, none by default (repeatable).",
         ),
     ] = None,
     no_classifier: Annotated[
@@ -51,6 +53,50 @@ def evaluate(
             help="What another member of NAME's ensemble made: drawn as a band (repeatable).",
         ),
     ] = None,
+    train: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Full simulation that the candidates were trained on: looks for memorised showers.",
+        ),
+    ] = None,
+    goal: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SIGMAS", help="Excess for which the advice counts showers (default 0.03)."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Evaluate as a published protocol does: calochallenge."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol: its data set: 1-photons, 1-pions, 2 or 3."),
+    ] = None,
+    binning: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Protocol: cells of your own, as a binning file (XML)."),
+    ] = None,
+    particle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Protocol: whose cells, if the binning file has several."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="MEV", help="Protocol: cells below count as empty (binning file)."),
+    ] = None,
+    sampling_fraction: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F", help="Protocol: cells hold visible energies; divide them by this."
+        ),
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Protocol: trainings of each classifier test.")
+    ] = 10,
     seed: Annotated[int, typer.Option(help="Seed of bootstraps, splits and classifiers.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the report if it exists.")
@@ -60,10 +106,41 @@ def evaluate(
     from rich.console import Group
 
     from hepbridge.cli import samples
+    from hepbridge.cli.protocol import by_protocol
     from hepbridge.core.errors import ConfigError
     from hepbridge.metrics import evaluate as run
+    from hepbridge.metrics.advice import GOAL
     from hepbridge.report import check_directory, classifier_table, summary, table, write
 
+    options = {
+        "dataset": dataset,
+        "binning": binning,
+        "particle": particle,
+        "threshold": threshold,
+        "sampling_fraction": sampling_fraction,
+    }
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if protocol is not None:
+        if paper or band or train or goal is not None:
+            raise ConfigError(
+                "--paper, --band, --train and --goal have no meaning with --protocol; "
+                "leave them out"
+            )
+        files = {"ref": ref, **({"ref2": ref2} if ref2 else {}), **samples.by_name(cand)}
+        by_protocol(
+            ctx.obj,
+            protocol,
+            files,
+            output,
+            options,
+            classifiers=() if no_classifier else tuple(dict.fromkeys(classifier or ())),
+            runs=runs,
+            seed=seed,
+            overwrite=overwrite,
+        )
+        return
+    if given:
+        raise ConfigError(f"{', '.join(given)}: only with --protocol calochallenge")
     if no_classifier and classifier:
         raise ConfigError("--classifier and --no-classifier exclude each other; leave one out")
     files = {"ref": ref, **({"ref2": ref2} if ref2 else {}), **samples.by_name(cand)}
@@ -86,7 +163,12 @@ def evaluate(
         seed=seed,
         classifiers=() if no_classifier else tuple(dict.fromkeys(classifier or ["trees"])),
         paper=paper,
-        paths={name: " ".join(str(path) for path in paths) for name, paths in files.items()},
+        train=samples.joined(train) if train else None,
+        goal=GOAL if goal is None else goal,
+        paths={
+            name: " ".join(str(path) for path in paths)
+            for name, paths in {**files, "--train": train or []}.items()
+        },
         command=shlex.join(["hepbridge", *sys.argv[1:]]),
     )
     page = write(

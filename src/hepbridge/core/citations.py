@@ -169,6 +169,17 @@ BIBTEX: dict[str, str] = {
   pages   = {250--303},
   year    = {2003}
 }""",
+    "prdc": """\
+@inproceedings{prdc,
+  author    = {Naeem, Muhammad Ferjad and Oh, Seong Joon and Uh, Youngjung and Choi, Yunjey and
+               Yoo, Jaejun},
+  title     = {{Reliable Fidelity and Diversity Metrics for Generative Models}},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2020},
+  eprint    = {2002.09797},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CV}
+}""",
     "calochallenge": """\
 @misc{calochallenge,
   author = {Krause, Claudius and others},
@@ -203,6 +214,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "gflash": ("gflash", "gflash_homogeneous"),
     "geant4": ("geant4",),
     "calochallenge": ("calochallenge",),
+    "prdc": ("prdc",),
 }
 
 

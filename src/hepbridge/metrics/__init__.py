@@ -4,9 +4,12 @@ from hepbridge.metrics.classifier import ClassifierSettings, classifier_test
 from hepbridge.metrics.compare import compare, distances
 from hepbridge.metrics.distance import wasserstein
 from hepbridge.metrics.evaluation import Evaluation, evaluate
+from hepbridge.metrics.failures import failures
 from hepbridge.metrics.fidelity import displacement, fidelity, rank_correlation
+from hepbridge.metrics.memorisation import memorisation
 from hepbridge.metrics.observables import OBSERVABLES, Observable, table_rows
 from hepbridge.metrics.paper import paper_rows
+from hepbridge.metrics.prdc import prdc
 
 __all__ = [
     "OBSERVABLES",
@@ -18,8 +21,11 @@ __all__ = [
     "displacement",
     "distances",
     "evaluate",
+    "failures",
     "fidelity",
+    "memorisation",
     "paper_rows",
+    "prdc",
     "rank_correlation",
     "table_rows",
     "wasserstein",

@@ -32,7 +32,9 @@ __all__ = [
     "MLPSettings",
     "above_floor",
     "auc_standard_error",
+    "check_equal",
     "classifier_test",
+    "row_groups",
 ]
 
 
@@ -112,17 +114,8 @@ def classifier_test(
     """
     settings = settings or ClassifierSettings()
     make: type[Classifier] = CLASSIFIERS[name]
-    if len(ref) != len(cand) or len(ref) < 2 * settings.folds:
-        raise DataError(
-            f"a classifier test needs two samples of equal size, at least {2 * settings.folds}; "
-            f"got {len(ref)} and {len(cand)}"
-        )
-    groups = _groups(ref)
-    if groups.max() + 1 < 2 * settings.folds:
-        raise DataError(
-            f"showers of equal incident energy are tested together, but {groups.max() + 1} energies "
-            f"cannot be cut into {settings.folds} folds; use fewer folds, or one energy at a time"
-        )
+    check_equal(ref, cand, settings.folds)
+    groups = row_groups(ref)
     weighted = ref.weights is not None or cand.weights is not None
     weights = np.concatenate([_weights(ref), _weights(cand)]) if weighted else None
     out = {}
@@ -201,7 +194,22 @@ def _effective(weights: Floats) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-def _groups(showers: Showers) -> NDArray[np.int64]:
+def check_equal(ref: Showers, cand: Showers, folds: int) -> None:
+    """Raise DataError unless both samples have equal size and can be cut into so many folds."""
+    if len(ref) != len(cand) or len(ref) < 2 * folds:
+        raise DataError(
+            f"a classifier test needs two samples of equal size, at least {2 * folds}; "
+            f"got {len(ref)} and {len(cand)}"
+        )
+    energies = row_groups(ref).max() + 1
+    if energies < 2 * folds:
+        raise DataError(
+            f"showers of equal incident energy are tested together, but {energies} energies "
+            f"cannot be cut into {folds} folds; use fewer folds, or one energy at a time"
+        )
+
+
+def row_groups(showers: Showers) -> NDArray[np.int64]:
     """Number (n,) of the group of each row: its incident energy; at one fixed energy, the row."""
     values, index = np.unique(showers.incident_energy, return_inverse=True)
     return np.arange(len(showers)) if len(values) == 1 else index

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.observables import HIT_THRESHOLD
 
-__all__ = ["Features", "high_level", "low_level", "low_level_logit"]
+__all__ = ["Features", "high_level", "input_names", "low_level", "low_level_logit"]
 
 Features = NDArray[np.float32]
 
@@ -57,3 +58,23 @@ def high_level(showers: Showers) -> Features:
     in_ring = cells @ (ring[:, None] == np.arange(ring.max() + 1)) / total[:, None]
     columns += [in_ring[:, :2].sum(axis=1), *in_ring.T]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def input_names(level: str, geometry: Geometry) -> list[str]:
+    """What the columns of `high_level` (level "high") or `low_level` ("low") are, in words."""
+    if level == "low":
+        index = np.indices(geometry.shape).reshape(len(geometry.shape), -1).T
+        return [f"cell {','.join(map(str, row))}" for row in index] + ["log incident energy"]
+    shape = [geometry.shape[geometry.axes.index(axis)] for axis in ("x", "y")]
+    rings = -(-max(shape) // 2)
+    return [
+        "energy sum / incident energy",
+        "cells above 1 MeV",
+        "largest cell / incident energy",
+        "centre in x",
+        "width in x",
+        "centre in y",
+        "width in y",
+        "inner two rings",
+        *(f"ring {k}" for k in range(rings)),
+    ]

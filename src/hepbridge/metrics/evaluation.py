@@ -16,18 +16,26 @@ from hepbridge.core.progress import Bar, progress
 from hepbridge.core.rng import stream
 from hepbridge.core.units import GEV
 from hepbridge.data.showers import Showers
+from hepbridge.metrics.advice import GOAL, advise, mean_error
 from hepbridge.metrics.classifier import (
     CLASSIFIERS,
     ClassifierSettings,
     above_floor,
     classifier_test,
 )
+from hepbridge.metrics.diagnosis import (
+    STEPS,
+    coverage_record,
+    failures_record,
+    memorisation_record,
+)
 from hepbridge.metrics.distance import Floats, Pool, bootstrap_counts
+from hepbridge.metrics.family import adjusted_p
 from hepbridge.metrics.floor import Floor, half_splits
 from hepbridge.metrics.observables import OBSERVABLES, Observable, table_rows
 from hepbridge.metrics.paper import NOTE, paper_rows
 from hepbridge.metrics.sets import SampleSet, check_names, make_sets
-from hepbridge.metrics.verdict import combine, excess, rows_above
+from hepbridge.metrics.verdict import Verdict, combine, excess, rows_above
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -41,14 +49,20 @@ class Evaluation:
     Attributes:
         sets: one record per fixed incident energy, or one mixed one: ``label``,
             ``incident_energy_gev``, ``n``, ``floor_n``, ``floor_source``, ``rows``, ``verdict``,
-            ``ratio_geometric_mean``, ``classifier`` and, on request, ``paper``. In a row, ``emd``
+            ``ratio_geometric_mean``, ``classifier``, ``prdc``, ``failures`` (`diagnosis`) and, on
+            request, ``paper``. In a row, ``advice`` is that of `hepbridge.metrics.advice`, ``emd``
             and ``sigma`` are mean and scatter of the bootstraps; ``emd_sample`` is the EMD of the
             samples as they are, from which ``ratio``, ``excess`` and ``above_q95`` come: a
             bootstrap adds its own noise, which near the floor is as large as the distance.
+            ``p_adjusted`` is corrected for the number of all judged rows (`adjusted_p`).
             ``classifier``: candidate -> classifier -> level -> `classifier_test` with the floor's
             ``floor_auc``, ``floor_se`` and ``floor_curve``, and `above_floor`.
-        verdict: per candidate, over all sets that have a floor.
+        verdict: per candidate, over all sets that have a floor: `Verdict`, ``p_max``, the smallest
+            ``p_adjusted``, and ``p_global`` = min(1, 2 min(p, p_max)): many rows that are a little
+            off, or one row that is far off.
         starred: observables that enter a training loss: shown, but not in verdicts and means.
+        memorisation: see `diagnosis`; None without the training sample.
+        goal: the excess for which ``advice`` counts showers.
     """
 
     seed: int
@@ -56,6 +70,8 @@ class Evaluation:
     sets: list[dict[str, Any]]
     verdict: dict[str, dict[str, float]] | None = None
     starred: list[str] = field(default_factory=list)
+    memorisation: dict[str, Any] | None = None
+    goal: float = GOAL
     command: str = ""
     created: str = ""
     hepbridge: str = ""
@@ -92,6 +108,8 @@ def evaluate(
     classifier_settings: ClassifierSettings | None = None,
     starred: Sequence[str] = (),
     paper: bool = False,
+    train: Showers | None = None,
+    goal: float = GOAL,
     paths: Mapping[str, str] | None = None,
     command: str = "",
 ) -> Evaluation:
@@ -104,6 +122,9 @@ def evaluate(
     a candidate with another draw of incident energies would measure the spectrum. Weights of
     showers are used throughout. ``classifiers`` are names of
     `hepbridge.metrics.classifier.CLASSIFIERS` ("trees", "mlp"); () leaves the classifier test out.
+    With "trees" among them the record also says where they tell the samples apart (``failures``).
+    ``train``, the full simulation that the candidates were trained on, turns the check for
+    memorisation on. ``goal``: the excess that the advice on the number of showers is about.
 
     Raises ConfigError for names that do not exist or are not allowed, DataError for samples that
     cannot be compared.
@@ -115,17 +136,23 @@ def evaluate(
         raise ConfigError(
             f"at least 2 bootstraps and 20 splits are needed, got {bootstraps} and {splits}"
         )
+    if not 0 < goal < 10:
+        raise ConfigError(
+            f"the goal is an excess in standard deviations, 0 < goal < 10, not {goal}"
+        )
     settings = classifier_settings or ClassifierSettings()
     sets = make_sets(ref, candidates, ref2, seed=seed)
     records: list[dict[str, Any]] = []
     judged: list[tuple[int, dict[str, Any]]] = []  # rows, and per candidate those above, by set
-    with progress("evaluate", sum(_steps(s, len(classifiers)) for s in sets)) as bar:
+    family: list[_Measured] = []  # all judged rows of all sets
+    with progress("evaluate", sum(_steps(s, classifiers) for s in sets)) as bar:
         for sample in sets:
-            rows, measured = _rows(sample, seed, bootstraps, splits, bar)
+            rows, measured = _rows(sample, seed, bootstraps, splits, goal, bar)
             judge = [m for m in measured if m.floor is not None and m.name not in starred]
             above = {c: _above(c, judge) for c in candidates} if judge else {}
             if judge:
                 judged.append((len(judge), above))
+                family += judge
             energy = sample.incident_energy
             record: dict[str, Any] = {
                 "label": sample.label,
@@ -138,14 +165,19 @@ def evaluate(
                 or None,
                 "ratio_geometric_mean": {c: _mean_ratio(c, judge) for c in above} or None,
                 "classifier": _classifiers(sample, classifiers, settings, seed, bar),
+                "prdc": coverage_record(sample, seed, bar),
             }
+            if "trees" in classifiers:
+                record["failures"] = failures_record(sample, settings, seed, bar)
             if paper and not sample.mixed:
                 found = paper_rows(sample.ref, sample.candidates, bootstraps=bootstraps, seed=seed)
                 record["paper"] = {"note": NOTE, "rows": found}
             records.append(record)
     of = sum(rows for rows, _ in judged)
     overall = {
-        c: combine([above[c] for _, above in judged], of).to_dict() for c in candidates if of
+        c: _overall(combine([above[c] for _, above in judged], of), _correct(c, family))
+        for c in candidates
+        if of
     }
     given = {"ref": ref, **({} if ref2 is None else {"ref2": ref2}), **candidates}
     return Evaluation(
@@ -154,6 +186,10 @@ def evaluate(
         sets=records,
         verdict=overall or None,
         starred=list(starred),
+        memorisation=None
+        if train is None
+        else memorisation_record(train, sets, _sample(train, (paths or {}).get("--train")), seed),
+        goal=goal,
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hepbridge=_version(),
@@ -166,11 +202,11 @@ class _Measured:
 
     name: str
     floor: Floor | None
-    distance: dict[str, float]
+    cells: dict[str, dict[str, Any]]  # of the record, per candidate
 
 
 def _rows(
-    sample: SampleSet, seed: int, bootstraps: int, splits: int, bar: Bar
+    sample: SampleSet, seed: int, bootstraps: int, splits: int, goal: float, bar: Bar
 ) -> tuple[list[dict[str, Any]], list[_Measured]]:
     n = sample.n
     drawn = bootstrap_counts(n, bootstraps, stream(seed, "bootstrap", sample.label))
@@ -180,9 +216,10 @@ def _rows(
         use = observable.rows(n, sample.ref.geometry, seed)
         reference = observable.entries(sample.ref[use])
         std = reference.std()
-        floor = None
+        floor = second = None
         if sample.ref2 is not None:
-            both = Pool(reference, observable.entries(sample.ref2[use]))
+            second = observable.entries(sample.ref2[use])
+            both = Pool(reference, second)
             floor = Floor(both.splits(halves[:, np.concatenate([use, n + use])]))
             bar.advance(2, observable.name)
         found: dict[str, dict[str, Any]] = {}
@@ -192,10 +229,13 @@ def _rows(
             resampled = pool.bootstrap(count, count if sample.mixed else None)
             found[name] = _cell(pool.distance(), resampled, floor, std)
             bar.advance(1, observable.name)
-        rows.append(_row(observable, std, floor, found))
-        measured.append(
-            _Measured(observable.name, floor, {c: v["emd_sample"] for c, v in found.items()})
-        )
+        told = None
+        if floor is not None and len(use) == n:  # a capped spectrum gains nothing from more showers
+            error = mean_error(reference, second if sample.mixed else None)
+            told = advise(floor, n, std, error, goal)
+        row = _row(observable, std, floor, found)
+        rows.append(row | {"advice": None if told is None else told.to_dict()})
+        measured.append(_Measured(observable.name, floor, found))
     return rows, measured
 
 
@@ -221,17 +261,38 @@ def _cell(distance: float, resampled: Floats, floor: Floor | None, std: float) -
         "excess": None if over is None else over.value,
         "excess_upper95": None if over is None else over.upper95,
         "above_q95": None if floor is None else bool(distance > floor.q95),
+        "p_adjusted": None,  # known when all rows are
     }
 
 
 def _above(candidate: str, rows: Sequence[_Measured]) -> tuple[int, Any]:
     floors = [row.floor for row in rows if row.floor is not None]
-    return rows_above([row.distance[candidate] for row in rows], floors)
+    return rows_above([row.cells[candidate]["emd_sample"] for row in rows], floors)
+
+
+def _correct(candidate: str, family: Sequence[_Measured]) -> float:
+    """Write ``p_adjusted`` into the candidate's cells; the smallest of them."""
+    floors = [row.floor for row in family if row.floor is not None]
+    cells = [row.cells[candidate] for row in family]
+    adjusted = adjusted_p([cell["emd_sample"] for cell in cells], floors)
+    for cell, p in zip(cells, adjusted, strict=True):
+        cell["p_adjusted"] = float(p)
+    return float(adjusted.min())
+
+
+def _overall(verdict: Verdict, p_max: float) -> dict[str, float]:
+    """The verdict over all rows: their number above the floor, and the largest, as two tests."""
+    p_global = min(1.0, 2.0 * min(verdict.p, p_max))
+    return verdict.to_dict() | {"p_max": p_max, "p_global": p_global}
 
 
 def _mean_ratio(candidate: str, rows: Sequence[_Measured]) -> float | None:
     """Geometric mean of the floor ratios; None if there is none."""
-    ratios = [r.distance[candidate] / r.floor.mean for r in rows if r.floor and r.floor.mean > 0]
+    ratios = [
+        row.cells[candidate]["emd_sample"] / row.floor.mean
+        for row in rows
+        if row.floor and row.floor.mean > 0
+    ]
     if not ratios:
         return None
     return float(np.exp(np.log(ratios).mean())) if min(ratios) > 0 else 0.0
@@ -268,9 +329,10 @@ def _beside(result: Mapping[str, Any], floor: Mapping[str, Any] | None) -> dict[
     }
 
 
-def _steps(sample: SampleSet, classifiers: int) -> int:
+def _steps(sample: SampleSet, classifiers: Sequence[str]) -> int:
     floor, candidates = int(sample.ref2 is not None), len(sample.candidates)
-    return 7 * (2 * floor + candidates) + 20 * classifiers * (floor + candidates)
+    each = 20 * len(classifiers) + STEPS * (1 + ("trees" in classifiers))
+    return 7 * (2 * floor + candidates) + each * (floor + candidates)
 
 
 def _sample(showers: Showers, path: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hepbridge.data.showers import Showers
-from hepbridge.report import learning_curves
+from hepbridge.report import diagnosis, failures, learning_curves
 from hepbridge.report.plate import Plate
 from hepbridge.report.text import above_floor, name_of, number, p_value, percent, plus_minus, times
 from hepbridge.report.words import GRADES, MARKS, against_baselines, grade, halved, judge, losses
@@ -69,7 +69,15 @@ def page(
         grades=GRADES,
         marks=MARKS,
         plus_minus=plus_minus,
-        figures=[(p, image) for p, image in drawn if p.key != learning_curves.KEY],
+        figures=[
+            (p, image) for p, image in drawn if p.key not in (learning_curves.KEY, *failures.KEYS)
+        ],
+        where=[(p, image) for p, image in drawn if p.key in failures.KEYS],
+        suspects=diagnosis.suspect_rows(record, refined or names[-1]),
+        coverage=diagnosis.coverage_rows(record),
+        memorised=diagnosis.memorisation_words(record),
+        advised=diagnosis.advice_rows(record),
+        advice=diagnosis.advice(record),
         curves=[(p, image) for p, image in drawn if p.key == learning_curves.KEY],
         samples=[
             {

@@ -15,7 +15,7 @@ from hepbridge.report.histograms import Array
 from hepbridge.report.plate import Plate, new_figure
 from hepbridge.report.samples import DrawnSet, same_events
 
-__all__ = ["average_images", "event_displays"]
+__all__ = ["average_images", "draw_image", "event_displays"]
 
 
 def _mean_map(showers: Showers) -> Array:
@@ -56,9 +56,9 @@ def average_images(sets: Sequence[DrawnSet], names: Sequence[str], refined: str 
         for j, (head, image, is_ratio) in enumerate(columns):
             ax = figure.add_subplot(grid[i, j + 2 * is_ratio])
             if is_ratio:
-                quotients = _draw_image(ax, image, norm=LogNorm(0.5, 2.0), cmap="RdBu_r")
+                quotients = draw_image(ax, image, norm=LogNorm(0.5, 2.0), cmap="RdBu_r")
             else:
-                energies = _draw_image(ax, image, norm=norm, cmap="viridis")
+                energies = draw_image(ax, image, norm=norm, cmap="viridis")
             if i == 0:
                 ax.set_title(head, fontsize=10)
             if j == 0:
@@ -105,7 +105,7 @@ def event_displays(
     norm = LogNorm(1e-3, max(float(i.max()) for i in images.values()))
     for line, (name, s) in zip(axes, lines.items(), strict=True):
         for ax, row, image in zip(line, rows, images[name], strict=True):
-            mesh = _draw_image(ax, np.where(image > 1e-3, image, np.nan), norm=norm, cmap="viridis")
+            mesh = draw_image(ax, np.where(image > 1e-3, image, np.nan), norm=norm, cmap="viridis")
             ax.set_facecolor("#f4f4f4")
             energy = s.cells[row].sum(dtype=np.float64) / 1000.0
             ax.set_title(
@@ -129,7 +129,7 @@ def event_displays(
     return Plate("event_displays", "Single showers", caption, alt, figure)
 
 
-def _draw_image(ax: Axes, image: Array, **how: Any) -> Any:
+def draw_image(ax: Axes, image: Array, **how: Any) -> Any:
     """A map of the last two axes of the geometry: the first (x) to the right, the second up."""
     nx, ny = image.shape
     mesh = ax.imshow(image.T, origin="lower", extent=(0, nx, 0, ny), interpolation="nearest", **how)

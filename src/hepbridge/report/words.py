@@ -19,6 +19,8 @@ __all__ = [
     "halved",
     "judge",
     "losses",
+    "mean_auc",
+    "mean_error",
     "mean_ratios",
     "summary",
 ]
@@ -89,14 +91,15 @@ def _judge(record: Record, name: str, mean: float | None) -> Judgement:
             "A second full simulation gives one."
         )
         return Judgement(name, "unknown", " ".join(filter(None, [summary, told[1]])))
-    status = "compatible" if verdict["p"] >= _LEVEL and not told[0] else "distinguishable"
+    passed = verdict.get("p_global", verdict["p"]) >= _LEVEL
+    status = "compatible" if passed and not told[0] else "distinguishable"
     of_rows = (
         f"{verdict['above']} of {verdict['of']} rows lie above the 95 % quantile of the floor "
-        f"({p_value(verdict)})"
+        f"({p_value(verdict)}){_alone(record, name, verdict)}"
     )
     if status == "compatible":
         lead = f"compatible with full simulation at this sample size: {of_rows}"
-    elif verdict["p"] >= _LEVEL:
+    elif passed:
         lead = (
             f"at the floor in the one-dimensional rows, yet told apart by the classifier: {of_rows}"
         )
@@ -105,6 +108,18 @@ def _judge(record: Record, name: str, mean: float | None) -> Judgement:
     mean_words = "" if mean is None else f", at {times(mean)} the floor in the geometric mean"
     summary = " ".join(filter(None, [f"{lead}{mean_words}.", told[1]]))
     return Judgement(name, status, summary, _failures(record, name))
+
+
+def _alone(record: Record, name: str, verdict: Record) -> str:
+    """How many rows stand out on their own, corrected for the number of rows looked at."""
+    if "p_max" not in verdict:  # a record of before
+        return ""
+    found = sum((cell.get("p_adjusted") or 1.0) < _LEVEL for _, _, cell in _cells(record, name))
+    smallest = p_value({"p": verdict["p_max"], "p_bound": verdict["p_bound"]})
+    return (
+        f", and {found} {'stands' if found == 1 else 'stand'} out even among so many rows "
+        f"(smallest corrected {smallest})"
+    )
 
 
 def _failures(record: Record, name: str) -> list[str]:
@@ -163,7 +178,7 @@ def losses(record: Record, fast: str | None = None, refined: str | None = None) 
         )
         if refined in means and other in means:
             worse = means[refined] > means[other] * math.exp(
-                _SURE * _mean_error(record, refined, other)
+                _SURE * mean_error(record, refined, other)
             )
             if worse:
                 found.append(
@@ -178,7 +193,7 @@ def losses(record: Record, fast: str | None = None, refined: str | None = None) 
                     f"{refined} LOSES to {whom}: it is not closer to full simulation in "
                     f"{count} of {len(rows)} rows."
                 )
-        mine, its = _mean_auc(record, refined), _mean_auc(record, other)
+        mine, its = mean_auc(record, refined), mean_auc(record, other)
         if mine and its and mine[0] - its[0] > _SURE * math.hypot(mine[1], its[1]):
             found.append(
                 f"{refined} LOSES to {whom} in the classifier test: mean AUC {mine[0]:.3f} against "
@@ -205,8 +220,8 @@ def against_baselines(
         if refined in means and other in means and min(means[refined], means[other]) > 0:
             difference = math.log(means[refined] / means[other])
             words = f"distance ({times(means[refined])} the floor against {times(means[other])})"
-            parts.append((difference, _mean_error(record, refined, other), words))
-        mine, its = _mean_auc(record, refined), _mean_auc(record, other)
+            parts.append((difference, mean_error(record, refined, other), words))
+        mine, its = mean_auc(record, refined), mean_auc(record, other)
         if mine and its:
             words = f"classifier AUC ({mine[0]:.3f} against {its[0]:.3f})"
             parts.append((mine[0] - its[0], math.hypot(mine[1], its[1]), words))
@@ -225,7 +240,7 @@ def _closer(difference: float, error: float) -> str:
 _SURE = 2.0  # standard errors
 
 
-def _mean_error(record: Record, *names: str) -> float:
+def mean_error(record: Record, *names: str) -> float:
     """Standard error of the difference of two logarithmic mean ratios, rows taken as independent."""
     total, rows = 0.0, 1
     for name in names:
@@ -237,7 +252,7 @@ def _mean_error(record: Record, *names: str) -> float:
     return math.sqrt(total) / rows
 
 
-def _mean_auc(record: Record, name: str) -> tuple[float, float] | None:
+def mean_auc(record: Record, name: str) -> tuple[float, float] | None:
     """Mean AUC and its standard error over sets, classifiers and inputs; None if there is none."""
     tests = [
         test

@@ -16,13 +16,14 @@ import matplotlib
 from hepbridge.core.errors import OutputError
 from hepbridge.data.showers import Showers
 from hepbridge.report.console import as_record
+from hepbridge.report.failures import failure_plates
 from hepbridge.report.figures import draw_all
 from hepbridge.report.html import page
 from hepbridge.report.learning_curves import learning_curves
 from hepbridge.report.samples import Samples, drawn_sets
 from hepbridge.report.style import RC, roles, styles
 
-__all__ = ["check_directory", "write"]
+__all__ = ["check_directory", "replacing", "write"]
 
 _CONTENT = {"report.html", "metrics.json", "figures"}
 
@@ -57,10 +58,14 @@ def write(
     fast, refined = roles(candidates, fast, refined)
     look = styles(candidates, fast, refined)
     sets = drawn_sets(record, (ref, candidates, ref2), mixed, bands)
-    with _replacing(out_dir) as folder, matplotlib.rc_context(cast(Any, RC)):
+    with replacing(out_dir) as folder, matplotlib.rc_context(cast(Any, RC)):
         (folder / "figures").mkdir()
         plates = []
-        drawn = chain(draw_all(sets, look, fast, refined), learning_curves(record, look, fast))
+        drawn = chain(
+            draw_all(sets, look, fast, refined),
+            learning_curves(record, look, fast),
+            failure_plates(record, sets, look, fast, refined),
+        )
         for plate in drawn:
             png = None
             if plate.figure is not None:
@@ -114,7 +119,7 @@ def check_directory(path: str | Path, *, overwrite: bool = False) -> Path:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its name if the block ends without an error."""
     token = secrets.token_hex(4)
     temporary, old = (path.with_name(f".{path.name}.{token}.{kind}") for kind in ("part", "old"))
