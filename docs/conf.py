@@ -21,6 +21,7 @@ autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # types are in the signature; numpy.str_ would be read as a link
 
 html_theme = "furo"
 html_title = f"hepbridge {__version__}"

@@ -55,6 +55,15 @@ def describe(detector, particles, *, response=1.0):
     return {"response": response, "stand_in": "1.0"}
 
 
+def fast(detector, beam, *, seed, published=False, resolution=None):
+    """An engine with the options of GFLASH."""
+    return simulate(detector, beam, seed=seed)
+
+
+def describe_fast(detector, particles, *, published=False, resolution=None):
+    return {}
+
+
 def full(detector, beam, *, seed, physics="auto", cut_mm=0.7):
     """An engine with the options of Geant4."""
     return simulate(detector, beam, seed=seed)

@@ -28,7 +28,8 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty folder, and engines that take no time."""
     monkeypatch.chdir(tmp_path)
     own = {"target": "stand_in_engine:full", "described_by": "stand_in_engine:describe_full"}
-    monkeypatch.setattr("hepbridge.simulate.engines.GFLASH", stand_in.engine("gflash"))
+    quick = {"target": "stand_in_engine:fast", "described_by": "stand_in_engine:describe_fast"}
+    monkeypatch.setattr("hepbridge.simulate.engines.GFLASH", stand_in.engine("gflash", **quick))
     monkeypatch.setattr("hepbridge.simulate.engines.GEANT4", stand_in.engine("geant4", **own))
 
 
@@ -96,6 +97,22 @@ def test_geant4_has_options_of_its_own() -> None:
     assert run(*words).exit_code == 0
     meta = io.load("o.h5").meta
     assert (meta["physics"], meta["cut_mm"]) == ("em_option2", 0.1)
+
+
+def test_gflash_has_options_of_its_own() -> None:
+    """What is not said is not in the file, so that files of before stay complete."""
+    assert run(*GFLASH, "--published", "--resolution", "0.07").exit_code == 0
+    meta = io.load("o.h5").meta
+    assert (meta["published"], meta["resolution"]) == (True, 0.07)
+    run(*GFLASH, "-o", "p.h5")
+    assert not {"published", "resolution"} & io.load("p.h5").meta.keys()
+
+
+def test_pairs_pass_options_to_the_engine_that_has_them() -> None:
+    assert run(*PAIRS, "--physics", "em", "--resolution", "0.07").exit_code == 0
+    fast, full = io.load("p_fast.h5").meta, io.load("p_full.h5").meta
+    assert fast["resolution"] == 0.07 and full["physics"] == "em"
+    assert "physics" not in fast and "resolution" not in full
 
 
 def test_pairs_make_two_files() -> None:

@@ -314,6 +314,18 @@ def test_bad_descriptions(path: str, value: object, message: str) -> None:
     assert str(caught.value).startswith("mine.yaml is not a valid detector:\n")
 
 
+def test_one_line_for_one_mistake() -> None:
+    """A wrong slice leaves its layer, and the detector, without entries: that is not said again."""
+    record = copy.deepcopy(GOOD)
+    record["layers"] = record["layers"][:1]
+    record["layers"][0]["slices"] = [{"material": "G4_Pb", "mm": -1.0, "active": True}]
+    with pytest.raises(ConfigError) as caught:
+        Detector.from_dict(record)
+    assert [line for line in str(caught.value).splitlines() if line.startswith("  ")] == [
+        "  layers.0.slices.0.mm: Input should be greater than or equal to 0.000001 (got -1.0)"
+    ]
+
+
 def test_both_kinds_of_slabs_are_refused() -> None:
     with pytest.raises(ConfigError, match="give half_width_mm or radius_mm of the slabs, not both"):
         Detector.from_dict({**GOOD, "half_width_mm": 50, "radius_mm": 50})

@@ -40,10 +40,11 @@ def test_rows_are_the_same_particle(tmp_path: Path) -> None:
     assert len(a) == len(b) == 100
 
 
-def test_options_of_the_full_engine_are_its_own(tmp_path: Path) -> None:
-    pairs(tmp_path, full_options={"response": 0.5})
+def test_each_engine_has_its_own_options(tmp_path: Path) -> None:
+    pairs(tmp_path, fast_options={"response": 0.8}, full_options={"response": 0.4})
     fast, full = io.load(tmp_path / "fast.h5"), io.load(tmp_path / "full.h5")
     assert np.allclose(full.e_sum, fast.e_sum / 2, rtol=1e-5)
+    assert np.allclose(fast.e_sum, 0.8 * fast.incident_energy, rtol=0.01)
 
 
 def test_other_seed_other_particles(tmp_path: Path) -> None:

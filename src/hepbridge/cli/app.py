@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from hepbridge.cli import bench, cite, demo, detectors, evaluate, info, refine, simulate, train
+from hepbridge.cli import (
+    bench,
+    cite,
+    compare,
+    demo,
+    detectors,
+    evaluate,
+    info,
+    refine,
+    show,
+    simulate,
+    train,
+)
 from hepbridge.cli.group import Group
 from hepbridge.cli.session import Session
 
@@ -63,9 +75,11 @@ for command in (
     train.train,
     refine.refine,
     evaluate.evaluate,
+    compare.compare,
     bench.bench,
     demo.demo,
     detectors.detectors,
+    show.show,
     cite.cite,
 ):
     app.command()(command)

@@ -88,6 +88,10 @@ def _model_words(record: Mapping[str, Any]) -> str:
         "per shower",
         f"  valid for        incident energy {low:.4g} to {high:.4g} GeV, "
         f"particle {domain['particle']}",
+        *(
+            f"                   {name} {span[0]:.4g} to {span[1]:.4g}"
+            for name, span in domain.get("conditions", {}).items()
+        ),
         _geometry_words(record["geometry"]),
     ]
     made, metrics = record["provenance"], record["metrics"]

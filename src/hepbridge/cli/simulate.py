@@ -41,6 +41,16 @@ _Physics = typer.Option(
     help="FTFP_BERT or another list of Geant4; em: electromagnetic only (default: FTFP_BERT if its "
     "data sets are installed, else em)."
 )
+_Published = typer.Option(
+    "--published",
+    help="Critical energy and Molière radius of the publication in crystals, too, where Geant4's "
+    "GFLASH has its own. Better for crystals other than lead tungstate.",
+)
+_Resolution = typer.Option(
+    metavar="C",
+    help="Sampling fluctuations of GFLASH: σ(E)/E = C / √(E/GeV), e.g. 0.1 (default: Wigmans' "
+    "estimate for the detector).",
+)
 _Cut = typer.Option("--cut-mm", help="Production cut of Geant4, mm (default: 0.7).")
 
 
@@ -73,6 +83,8 @@ def gflash(
     theta: Annotated[str, _Theta] = "fixed:0",
     phi: Annotated[str, _Phi] = "uniform:0-360",
     impact: Annotated[str, _Impact] = "axis",
+    published: Annotated[bool, _Published] = False,
+    resolution: Annotated[float | None, _Resolution] = None,
     seed: Annotated[int, _Seed] = 0,
     beam_seed: Annotated[int | None, _BeamSeed] = None,
     workers: Annotated[int | None, _Workers] = None,
@@ -82,7 +94,8 @@ def gflash(
     """Fast simulation: the GFLASH parameterisation."""
     setup = _setup(detector, energies, particle, theta, phi, impact, seed, beam_seed)
     how = {"seed": seed, "workers": workers, "chunk": chunk, "overwrite": overwrite}
-    _produce(ctx, "gflash", setup, n, output, **how)
+    options = _given(published=published or None, resolution=resolution)
+    _produce(ctx, "gflash", setup, n, output, options=options, **how)
 
 
 @simulate.command()
@@ -130,6 +143,8 @@ def pairs(
     theta: Annotated[str, _Theta] = "fixed:0",
     phi: Annotated[str, _Phi] = "uniform:0-360",
     impact: Annotated[str, _Impact] = "axis",
+    published: Annotated[bool, _Published] = False,
+    resolution: Annotated[float | None, _Resolution] = None,
     physics: Annotated[str | None, _Physics] = None,
     cut_mm: Annotated[float | None, _Cut] = None,
     seed: Annotated[int, _Seed] = 0,
@@ -151,6 +166,7 @@ def pairs(
         output,
         fast=ENGINES["gflash"],
         full=ENGINES["geant4"],
+        fast_options=_given(published=published or None, resolution=resolution),
         full_options=_given(physics=physics, cut_mm=cut_mm),
         seed=seed,
         workers=workers,

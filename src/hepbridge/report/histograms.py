@@ -23,6 +23,7 @@ __all__ = [
     "cell_spectrum",
     "profile",
     "ratio",
+    "ratio_of_sums",
     "shower_distribution",
     "spectrum_edges",
 ]
@@ -118,7 +119,7 @@ def cell_spectrum(showers: Showers, edges: Array) -> Binned:
     index[showers.cells / 1000.0 == edges[-1]] = len(edges) - 1  # the last bin holds its upper edge
     flat = index + bins * np.arange(n)[:, None]
     counts = np.bincount(flat.reshape(-1), minlength=n * bins).reshape(n, bins).astype(np.float64)
-    values, sigma = _ratio_of_sums(counts, np.ones(n), showers.weights)
+    values, sigma = ratio_of_sums(counts, np.ones(n), showers.weights)
     cells = showers.cells.shape[1]
     return Binned(
         edges, values[1:-1], sigma[1:-1], float(values[0]) / cells, float(values[-1]) / cells
@@ -133,12 +134,12 @@ def profile(showers: Showers, axis: str) -> Binned:
     centres = showers.geometry.centres(axis)
     columns = np.unique(centres)
     member = (centres[:, None] == columns[None, :]).astype(np.float64)
-    values, sigma = _ratio_of_sums(showers.cells @ member, showers.e_sum, showers.weights)
+    values, sigma = ratio_of_sums(showers.cells @ member, showers.e_sum, showers.weights)
     edges = np.append(columns - 0.5, columns[-1] + 0.5)
     return Binned(edges, values, sigma)
 
 
-def _ratio_of_sums(contents: Array, norms: Array, weights: Array | None) -> tuple[Array, Array]:
+def ratio_of_sums(contents: Array, norms: Array, weights: Array | None) -> tuple[Array, Array]:
     """f = sum(w c) / sum(w d) over showers, and sqrt(sum(w² (c - f d)²)) / sum(w d)."""
     w = np.ones(len(norms)) if weights is None else weights
     total = float(w @ norms)

@@ -28,6 +28,7 @@ from hepbridge.report.histograms import (
     spectrum_edges,
 )
 from hepbridge.report.samples import DrawnSet
+from hepbridge.report.strokes import ratio_points, shade, steps
 from hepbridge.report.style import FLOOR, REFERENCE, Style
 from hepbridge.report.text import percent, plus_minus
 
@@ -143,32 +144,33 @@ def draw_histogram(
         facecolor=REFERENCE.fill,
         zorder=REFERENCE.front,
     )
-    _steps(top, ref.edges, ref.values, REFERENCE, 1.0)
+    steps(top, ref.edges, ref.values, REFERENCE, 1.0)
     for name, b in candidates.items():
         if name in bands:
-            _shade(top, b.edges, *bands[name], styles[name].colour)
-        _steps(top, b.edges, b.values, styles[name], 1.5)
+            shade(top, b.edges, *bands[name], styles[name].colour)
+        steps(top, b.edges, b.values, styles[name], 1.5)
     free = _limits(top, panel, [ref, *candidates.values()], 2 + len(candidates))
     _legend(top, panel, drawn, list(candidates), styles)
 
     one, _, ref_error = ratio(ref, ref)
     known = one * ref.values  # NaN where there is no ratio
-    _shade(bottom, ref.edges, one, ref_error, "#9a9a9a", 0.45)
+    shade(bottom, ref.edges, one, ref_error, "#9a9a9a", 0.45)
     bottom.axhline(1.0, color=REFERENCE.colour, linewidth=0.8, zorder=2)
     points = {n: ratio(b, ref)[:2] for n, b in candidates.items()}
+    middles = np.sqrt(ref.edges[1:] * ref.edges[:-1]) if panel.spectrum else ref.centres
     if second is not None:
-        _steps(bottom, ref.edges, ratio(second, ref)[0], FLOOR, 0.9)
+        steps(bottom, ref.edges, ratio(second, ref)[0], FLOOR, 0.9)
     for name, (value, error) in points.items():
         if name in bands:
             mean, spread = bands[name]
-            _shade(
+            shade(
                 bottom,
                 ref.edges,
                 mean / known,
                 spread / known,
                 styles[name].colour,
             )
-        _ratio_points(bottom, ref.edges, value, error, styles[name], half, panel.spectrum)
+        ratio_points(bottom, middles, value, error, styles[name], half)
     bottom.set_ylim(1 - half, 1 + half)
     bottom.set_yticks([1 - half / 2, 1, 1 + half / 2])
     bottom.yaxis.set_minor_locator(NullLocator())
@@ -204,63 +206,6 @@ def draw_histogram(
 def _figure(ax: Axes) -> Figure:
     """The figure of axes that are not in a subfigure."""
     return cast(Figure, ax.get_figure())
-
-
-def _steps(ax: Axes, edges: Array, values: Array, style: Style, width: float) -> None:
-    ax.stairs(
-        values,
-        edges,
-        color=style.colour,
-        linestyle=style.line,
-        linewidth=width,
-        zorder=style.front,
-        baseline=None,
-    )
-
-
-def _shade(
-    ax: Axes, edges: Array, centre: Array, half: Array, colour: str, alpha: float = 0.25
-) -> None:
-    low, high = centre - half, centre + half
-    ax.fill_between(
-        edges,
-        np.append(low, low[-1]),
-        np.append(high, high[-1]),
-        step="post",
-        color=colour,
-        alpha=alpha,
-        linewidth=0,
-        zorder=2,
-    )
-
-
-def _ratio_points(
-    ax: Axes, edges: Array, value: Array, error: Array, style: Style, half: float, log_x: bool
-) -> None:
-    centres = np.sqrt(edges[1:] * edges[:-1]) if log_x else 0.5 * (edges[1:] + edges[:-1])
-    inside = np.isfinite(value) & (np.abs(value - 1) <= half)
-    ax.errorbar(
-        centres[inside],
-        value[inside],
-        error[inside],
-        color=style.colour,
-        linestyle="none",
-        marker=style.marker,
-        markersize=2.6,
-        elinewidth=0.8,
-        zorder=style.front,
-    )
-    for outside, edge, marker in ((value > 1 + half, 1 + half, 6), (value < 1 - half, 1 - half, 7)):
-        ax.plot(
-            centres[outside],
-            np.full(outside.sum(), edge),
-            color=style.colour,
-            linestyle="none",
-            marker=marker,
-            markersize=4.5,
-            zorder=style.front,
-            clip_on=False,
-        )
 
 
 def _limits(ax: Axes, panel: Panel, drawn: Sequence[Binned], lines: int) -> float:

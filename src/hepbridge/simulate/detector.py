@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from hepbridge.core.errors import ConfigError, DataError
@@ -25,13 +24,14 @@ from hepbridge.data.cells import CellLayer, Length, PolarCells, XYCells
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.simulate.calibration import Calibration
+from hepbridge.simulate.detector_text import dumped, parsed, read_text
+from hepbridge.simulate.envelope import Envelope, envelope_of
 from hepbridge.simulate.materials import material
 from hepbridge.simulate.slices import MAX_SLICES, Layer, LayerEntry, Name, Slice, Strict, folded
 
 __all__ = [
     "Calibration",
     "Detector",
-    "Envelope",
     "Layer",
     "PolarCells",
     "Slab",
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 MAX_CELLS = 20_000_000  # more would be 80 MB per shower
-MAX_FILE_BYTES = 1 << 20
 
 
 class Slab(NamedTuple):
@@ -53,15 +52,6 @@ class Slab(NamedTuple):
     material: str
     layer: int
     active: bool
-
-
-class Envelope(NamedTuple):
-    """Outline of all slabs: a ``box`` of half widths ``x_mm``, ``y_mm`` or a ``tube`` of radius
-    ``x_mm`` = ``y_mm``."""
-
-    shape: str
-    x_mm: float
-    y_mm: float
 
 
 class _Common(Strict):
@@ -108,7 +98,7 @@ class Detector(_Common):
             raise ValueError("give half_width_mm or radius_mm of the slabs, not both")
         slabs = self.envelope()
         for number, layer in enumerate(self.layers):
-            if not _inside(layer.cells, slabs):
+            if not slabs.holds(layer.cells):
                 raise ValueError(
                     f"the cells of layer {number} reach beyond the slabs ({_reach(layer.cells)}, "
                     f"but the slabs are a {slabs.shape} of {slabs.x_mm:g} mm); make half_width_mm "
@@ -156,12 +146,7 @@ class Detector(_Common):
             return Envelope("tube", self.radius_mm, self.radius_mm)
         if self.half_width_mm is not None:
             return Envelope("box", self.half_width_mm, self.half_width_mm)
-        cells = [layer.cells for layer in self.layers]
-        if all(isinstance(c, XYCells) for c in cells):
-            widths = [c.half_width_mm for c in cells if isinstance(c, XYCells)]
-            return Envelope("box", max(w[0] for w in widths), max(w[1] for w in widths))
-        radius = max(_reach_radius(c) for c in cells)
-        return Envelope("tube", radius, radius)
+        return envelope_of([layer.cells for layer in self.layers])
 
     def geometry(self) -> Geometry:
         """The cells, for files and for the rest of the package.
@@ -239,10 +224,7 @@ class Detector(_Common):
 
     def to_yaml(self) -> str:
         """The text of a detector file."""
-        text: str = yaml.dump(
-            self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=96
-        )
-        return text
+        return dumped(self.to_dict())
 
 
 def detectors() -> list[str]:
@@ -261,20 +243,14 @@ def load_detector(name: str | Path) -> Detector:
     if isinstance(name, str) and name in detectors():
         folder = resources.files("hepbridge.simulate").joinpath("detectors")
         text = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-        return _checked(_parsed(text, f"detector {name!r}"), f"detector {name!r}")
+        return _checked(parsed(text, f"detector {name!r}"), f"detector {name!r}")
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
         raise ConfigError(
             f"unknown detector {str(name)!r}; available: {', '.join(detectors())}, or the path of "
             "a YAML file"
         )
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES >> 10} KiB: no detector")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the detector {path}: {error}") from error
-    return _checked(_parsed(text, str(path)), str(path))
+    return _checked(parsed(read_text(path), str(path)), str(path))
 
 
 class _File(_Common):
@@ -300,8 +276,12 @@ def _checked(record: Any, where: str) -> Detector:
             )
         return _File.model_validate(record).detector()
     except ValidationError as error:
-        lines = []
-        for item in error.errors():
+        lines, found = [], error.errors()
+        for item in found:
+            if item["type"] == "too_short" and any(
+                other["loc"][: len(item["loc"])] == item["loc"] for other in found if other != item
+            ):
+                continue  # entries are missing because they are wrong, which has a line of its own
             path = ".".join(str(p) for p in item["loc"] if p not in _TAGS)
             words = item["msg"].removeprefix("Value error, ")
             if item["type"] == "extra_forbidden":
@@ -316,41 +296,7 @@ def _checked(record: Any, where: str) -> Detector:
         ) from error
 
 
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
-
-
-class _Dumper(yaml.SafeDumper):
-    """Slices and grids on one line each, everything else in blocks."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
-        one_line = "slices" not in mapping and "layers" not in mapping
-        return super().represent_mapping(tag, mapping, flow_style=one_line)
-
-    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
-        one_line = all(isinstance(x, int | float) for x in sequence)
-        return super().represent_sequence(tag, sequence, flow_style=one_line)
-
-
-def _reach_radius(cells: XYCells | PolarCells) -> float:
-    return math.hypot(*cells.half_width_mm) if isinstance(cells, XYCells) else cells.radius_mm
-
-
 def _reach(cells: XYCells | PolarCells) -> str:
     if isinstance(cells, PolarCells):
         return f"a radius of {cells.radius_mm:g} mm"
     return "±{:g} mm in x and ±{:g} mm in y".format(*cells.half_width_mm)
-
-
-def _inside(cells: XYCells | PolarCells, slabs: Envelope) -> bool:
-    grace = 1 + 1e-9
-    if slabs.shape == "tube":
-        return _reach_radius(cells) <= slabs.x_mm * grace
-    x, y = (cells.radius_mm,) * 2 if isinstance(cells, PolarCells) else cells.half_width_mm
-    return x <= slabs.x_mm * grace and y <= slabs.y_mm * grace

@@ -80,6 +80,7 @@ GFLASH = Engine(
     particles=("e-", "e+", "gamma"),
     threaded=True,
     libraries=("numpy", "numba"),
+    described_by="hepbridge.simulate.gflash:provenance",
 )
 GEANT4 = Engine(
     "geant4",

@@ -158,7 +158,7 @@ def _impact(text: str, detector: Detector) -> tuple[Distribution, Distribution]:
         x, y = (float(number) for number in text.split(","))
     except ValueError:
         raise ConfigError(f"impact {text!r}: write axis, cell or X,Y (mm), e.g. 5,-2.5") from None
-    if not _inside(detector, x, y):
+    if not detector.envelope().contains(x, y):
         raise ConfigError(
             f"impact {text!r}: a particle there misses the front face of detector {detector.name!r}"
         )
@@ -169,10 +169,3 @@ def _middle(n: int, pitch: float) -> Distribution:
     """Across the middle one of an odd number of cells, or the first one behind the middle."""
     low = -pitch / 2 if n % 2 else 0.0
     return Distribution("uniform", low, low + pitch)
-
-
-def _inside(detector: Detector, x: float, y: float) -> bool:
-    face = detector.envelope()
-    if face.shape == "tube":
-        return bool(np.hypot(x, y) < face.x_mm)
-    return abs(x) < face.x_mm and abs(y) < face.y_mm

@@ -22,6 +22,7 @@ def produce_pairs(
     *,
     fast: Engine,
     full: Engine,
+    fast_options: dict[str, Any] | None = None,
     full_options: dict[str, Any] | None = None,
     **how: Any,
 ) -> dict[Path, bool]:
@@ -33,7 +34,7 @@ def produce_pairs(
     Returns:
         The two files (see `names`), and whether each was made (False: it was complete already).
     """
-    both: tuple[tuple[Engine, dict[str, Any]], ...] = ((fast, {}), (full, dict(full_options or {})))
+    both = ((fast, dict(fast_options or {})), (full, dict(full_options or {})))
     for engine, options in both:  # both can run, before an hour goes into one of them
         engine.describe(detector, gun.particles, options)
     made: dict[Path, bool] = {}

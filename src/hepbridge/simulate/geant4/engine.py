@@ -167,10 +167,7 @@ def _check_beam(detector: Detector, beam: Beam) -> None:
     if len(beam) and (most := beam.energy_mev.max()) > MOST_MEV:
         raise ConfigError(f"{most:g} MeV: the tables of Geant4 end at {MOST_MEV:g} MeV")
     outline = detector.envelope()
-    if outline.shape == "tube":
-        outside = np.hypot(beam.x_mm, beam.y_mm) >= outline.x_mm
-    else:
-        outside = (abs(beam.x_mm) >= outline.x_mm) | (abs(beam.y_mm) >= outline.y_mm)
+    outside = ~outline.contains(beam.x_mm, beam.y_mm)
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise ConfigError(

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +22,13 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.jobs import cores
 from hepbridge.core.rng import stream_key
 from hepbridge.simulate.beam import Beam
-from hepbridge.simulate.detector import Detector, Envelope
+from hepbridge.simulate.detector import Detector
+from hepbridge.simulate.envelope import Envelope
 from hepbridge.simulate.gflash.cells import cells_of
 from hepbridge.simulate.gflash.kernel import showers
 from hepbridge.simulate.gflash.medium import medium_of, stack_of
 
-__all__ = ["LEAST_MEV", "MOST_MEV", "simulate"]
+__all__ = ["LEAST_MEV", "MOST_MEV", "provenance", "simulate"]
 
 _logger = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ def simulate(
         published: use the critical energy and the Molière radius of the publication in a
             homogeneous detector, too, where Geant4 has its own (`medium_of`).
         resolution: sampling fluctuations c in σ(E)/E = c / sqrt(E/GeV) of a sampling detector;
-            default: Wigmans' estimate (`medium_of`).
+            default: Wigmans' estimate (`medium_of`). Other fluctuations come on top.
         threads: threads that share the work; default: ``OMP_NUM_THREADS``, or all cores that the
             process may use.
 
@@ -97,6 +100,21 @@ def simulate(
     with ThreadPoolExecutor(min(_threads(threads), max(1, len(begins)))) as pool:
         list(pool.map(work, begins))
     return out
+
+
+def provenance(
+    detector: Detector,
+    particles: Iterable[str] = ("e-",),
+    *,
+    published: bool = False,
+    resolution: float | None = None,
+) -> dict[str, Any]:
+    """What defines a sample besides detector, beam, seed and the options as given: nothing.
+
+    Raises ConfigError, as `simulate` would, for options that are not allowed.
+    """
+    medium_of(detector, published=published, resolution=resolution)
+    return {}
 
 
 def _threads(asked: int | None) -> int:

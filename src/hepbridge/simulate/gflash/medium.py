@@ -103,7 +103,8 @@ def medium_of(
     2000, chapter 4).
 
     Raises:
-        ConfigError: ``resolution`` is not between 0.001 and 10.
+        ConfigError: ``resolution`` is not between 0.001 and 10, or is given for a homogeneous
+            medium.
     """
     if resolution is not None and not 0.001 <= resolution <= 10:
         raise ConfigError(f"resolution must be between 0.001 and 10, got {resolution!r}")
@@ -117,6 +118,12 @@ def medium_of(
     x0_mm = 10 * x0_g / density
     passive = sum(s.depth for s in slabs if not s.active)
     if passive <= SAMPLING_SHARE * sum(s.depth for s in slabs):
+        if resolution is not None:
+            raise ConfigError(
+                f"detector {detector.name!r} is homogeneous (at most {SAMPLING_SHARE:.0%} of its "
+                "radiation lengths are passive) and has no sampling fluctuations: leave resolution "
+                "out"
+            )
         critical = 2.66 * math.pow((x0_g if published else x0_mm) * z / a, 1.1)
         return Medium(z, x0_mm, critical, x0_mm * SCATTERING_ENERGY_MEV / critical, 0.0, 1.0, 0.0)
     # MIPs lose E_c in one radiation length; per mass, losses of the materials add up
