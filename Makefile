@@ -14,7 +14,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 # Two test workers share two cores: more threads per worker only fight each other.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo test lint docs results training-size clean
+.PHONY: help demo test lint docs results results-simulators training-size clean
 
 help:
 	@echo "make demo     train on the bundled sample and write demo-output/report/report.html"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint     ruff and mypy only"
 	@echo "make docs     build docs/_build/html"
 	@echo "make results  train on the large samples and rewrite docs/results"
+	@echo "make results-simulators  judge and time GFLASH and Geant4 and rewrite their page"
 	@echo "make training-size  how many training pairs are needed (before make results)"
 	@echo "make clean    remove caches and build outputs (not .venv)"
 
@@ -41,6 +42,10 @@ docs: $(DEV)
 
 results: $(RUNTIME)
 	$(BIN)/python tools/results/squirels.py --showers $(SHOWERS)
+
+results-simulators: $(DEV)
+	GEANT4_DATA_DIR="$(or $(GEANT4_DATA_DIR),$(SHOWERS)/../geant4-data)" $(ONE_THREAD) \
+	  $(BIN)/python tools/results/simulators.py --showers $(SHOWERS)
 
 training-size: $(RUNTIME)
 	$(BIN)/python tools/results/training_size.py --showers $(SHOWERS)
