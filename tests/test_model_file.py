@@ -114,7 +114,9 @@ def test_bad_recipes_are_explained(override: str, message: str) -> None:
         from hepbridge.data import SQUIRELS
         from hepbridge.systems.squirels import Squirels
 
-        config = recipe.system_config().model_copy(update={"symmetry": "declared", "dense": 2})
+        config = recipe.system_config().model_copy(
+            update={"symmetry": "declared", "dense": 2, "conditions": []}
+        )
         assert Squirels(config, SQUIRELS).planned_steps  # which builds the teacher
 
 

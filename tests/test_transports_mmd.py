@@ -147,7 +147,8 @@ def test_the_carried_part_and_unordered_conditions_steer_the_others() -> None:
 
 
 def test_recipe_builds_a_refiner_of_one_evaluation() -> None:
-    chosen = load_recipe("squirels-mmd", overrides=["model.symmetry=none", "model.dense=2"])
+    settings = ["model.symmetry=none", "model.dense=2", "model.conditions=[]"]
+    chosen = load_recipe("squirels-mmd", overrides=settings)
     refiner = Squirels(chosen.system_config(), SQUIRELS)
     assert isinstance(refiner.transport, MMD) and refiner.nfe == 1
     factors = refiner.transport.factors

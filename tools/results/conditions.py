@@ -7,8 +7,10 @@ Electrons of 1–100 GeV (uniform logarithm) hit the SQuIRELS crystals uniformly
 angles up to 10 degrees, in GFLASH and in Geant4. The samples are made by the commands that the page
 shows (`hepbridge simulate`), resumably; a second full simulation of the same test particles is the
 floor. Every candidate is compared with the full simulation as a whole and in five bins of equal
-content of each condition, by the geometric mean over the observables of distance / floor. Writes
-``conditions.md`` into the folder of the results and ``conditions.json`` into the work folder.
+content of each condition: by the geometric mean over the observables of distance / floor, and by the
+AUC of small boosted trees. Besides the refiner there are two without a network, `quantile` with all
+conditions and ``energy only`` with none but the energy. Writes ``conditions.md`` into the folder of
+the results and ``conditions.json`` into the work folder.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 import hepbridge as hb
 from hepbridge.core.files import write_text
 from hepbridge.data.showers import Showers
+from hepbridge.metrics.classifier import QUICK, classifier_test
 from hepbridge.simulate.detector import load_detector
 from hepbridge.simulate.engines import GEANT4, GFLASH
 from hepbridge.simulate.gun import Gun
@@ -63,6 +66,7 @@ def main() -> None:
     part = {name: hb.load(args.work / f"{name}.h5", geometry=None) for name in files()}
     candidates = {"gflash": part["test_fast"]}
     for name, recipe, overrides in (
+        ("energy only", "quantile", ["model.conditions=[]"]),
         ("quantile", "quantile", []),
         ("refined", args.recipe, args.overrides),
     ):
@@ -71,7 +75,7 @@ def main() -> None:
             part["train_full"],
             recipe=recipe,
             overrides=overrides,
-            output=args.work / f"{name}.safetensors",
+            output=args.work / f"{name.replace(' ', '-')}.safetensors",
             resume=True,
         )
         candidates[name] = model.refine(part["test_fast"])
@@ -122,11 +126,20 @@ def bins(full: Showers) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
 
 
 def judge(full: Showers, candidates: dict[str, Showers], second: Showers) -> list[dict[str, Any]]:
-    """Per bin and candidate: distance / floor, geometric mean over the observables; rows above it."""
+    """Per bin and candidate: distance / floor, geometric mean over the observables; rows above it; AUC.
+
+    The AUC is the mean of those with low- and with high-level inputs; the second full sample is a
+    candidate there, too.
+    """
     out = []
     for name, span, rows in bins(full):
         some = {c: showers[rows] for c, showers in candidates.items()}
         found = hb.evaluate(full[rows], some, second[rows], classifiers=()).sets[0]
+        auc, error = {}, {}
+        for c, showers in {**some, "full": second[rows]}.items():
+            test = classifier_test(full[rows], showers, settings=QUICK)
+            auc[c] = 0.5 * (test["low"]["auc"] + test["high"]["auc"])
+            error[c] = max(test["low"]["se"], test["high"]["se"])
         out.append(
             {
                 "condition": name,
@@ -134,6 +147,9 @@ def judge(full: Showers, candidates: dict[str, Showers], second: Showers) -> lis
                 "n": len(rows),
                 "ratio": found["ratio_geometric_mean"],
                 "above": {c: found["verdict"][c]["above"] for c in candidates},
+                "distances": {r["observable"]: r["candidates"] for r in found["rows"]},
+                "auc": auc,
+                "auc_error": error,
                 "of": len(found["rows"]),
             }
         )
@@ -161,6 +177,22 @@ def page(found: list[dict[str, Any]], command: str, n: int, n_test: int) -> str:
     for row in found:
         values = [f"{row['ratio'][c]:.2f} ({row['above'][c]}/{row['of']})" for c in names]
         lines.append(f"| {row['condition']} | {row['range']} | {row['n']} | {' | '.join(values)} |")
+    names.append("full")
+    lines += [
+        "",
+        "AUC of small boosted trees that tell a candidate from full simulation, the mean of low- and",
+        "high-level inputs (0.5: they cannot; `full`: the second full simulation); the error is the",
+        "largest in the row.",
+        "",
+        f"| condition | range | {' | '.join(names)} | error |",
+        f"|---|---|{'---|' * (len(names) + 1)}",
+    ]
+    for row in found:
+        values = [f"{row['auc'][c]:.3f}" for c in names]
+        worst = max(row["auc_error"].values())
+        lines.append(
+            f"| {row['condition']} | {row['range']} | {' | '.join(values)} | {worst:.3f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

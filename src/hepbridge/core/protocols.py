@@ -40,7 +40,8 @@ class Pairs:
     ``coupled``: True if row i of source *belongs to* row i of target (unfolding), False if the
     rows share only their conditions (refinement). ``order`` names the condition along which
     neighbours are exchangeable (the incident energy). ``symmetries`` (g, d) are index
-    permutations under which source and target distributions are both invariant.
+    permutations under which source and target distributions are both invariant, at every
+    condition; those in ``moves``, name -> (g, k, k) matrices, are vectors and move along with them.
     """
 
     source: torch.Tensor
@@ -49,6 +50,7 @@ class Pairs:
     coupled: bool = False
     order: str | None = None
     symmetries: torch.Tensor | None = None
+    moves: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -69,6 +71,7 @@ class Pairs:
             self.coupled,
             self.order,
             self.symmetries,
+            self.moves,
         )
 
 

@@ -142,6 +142,7 @@ class _Work:
             showers.cells,
             showers.incident_energy,
             showers.event_ids,
+            conditions=showers.conditions,
             seed=self.seed,
             member=self.member,
             batch=self.batch,

@@ -69,7 +69,13 @@ def refiners(models: Sequence[str | Path]) -> Iterator[Stage]:
 
 def _refiner(label: str, model: Model, note: str) -> Stage:
     def call(showers: Showers) -> object:
-        return refine_cells(model, showers.cells, showers.incident_energy, showers.event_ids)
+        return refine_cells(
+            model,
+            showers.cells,
+            showers.incident_energy,
+            showers.event_ids,
+            conditions=showers.conditions,
+        )
 
     return Stage(label, "refiner", model.members[0].nfe, note, call)
 

@@ -35,7 +35,8 @@ _BLOCKS = ("recipe", "geometry", "domain", "provenance", "metrics")
 class Domain:
     """Where a model may be used: what it was trained on.
 
-    Energies in MeV; the texts are the attributes of the training files.
+    Energies in MeV; the texts are the attributes of the training files; ``conditions`` are the
+    ranges of the further conditions that the model works with.
     """
 
     energy_min: float
@@ -43,14 +44,18 @@ class Domain:
     particle: str = "unknown"
     fast: dict[str, Any] = field(default_factory=dict)
     full: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        record: dict[str, Any] = {
             "incident_energy_mev": [self.energy_min, self.energy_max],
             "particle": self.particle,
             "fast": self.fast,
             "full": self.full,
         }
+        if self.conditions:
+            record["conditions"] = {name: list(span) for name, span in self.conditions.items()}
+        return record
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Domain:
@@ -58,7 +63,10 @@ class Domain:
         if not 0 < low <= high < math.inf:
             raise DataError(f"no range of incident energies: {low} to {high} MeV")
         sides = dict(record["fast"]), dict(record["full"])
-        return cls(low, high, str(record["particle"]), *sides)
+        spans = {str(k): (float(a), float(b)) for k, (a, b) in record.get("conditions", {}).items()}
+        if any(not -math.inf < a <= b < math.inf for a, b in spans.values()):
+            raise DataError(f"no ranges of conditions: {spans}")
+        return cls(low, high, str(record["particle"]), *sides, spans)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from hepbridge.core.protocols import Phase
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 
-__all__ = ["Refiner", "SystemConfig"]
+__all__ = ["Refiner", "SystemConfig", "varying"]
 
 
 class SystemConfig(BaseModel):
@@ -22,9 +22,22 @@ class SystemConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def named_conditions(self) -> list[str]:
+        """Conditions of the showers, besides the incident energy, that the system works with."""
+        return []
+
+
+def varying(showers: Showers) -> list[str]:
+    """Names of the conditions, besides the incident energy, that are not the same for all showers."""
+    return [
+        name
+        for name, values in showers.conditions.items()
+        if name != "incident_energy" and (values != values[:1]).any()
+    ]
+
 
 class Refiner(nn.Module, ABC):
-    """A map from fast to full showers at equal incident energy, with all that it learned.
+    """A map from fast to full showers at equal conditions, with all that it learned.
 
     Parameters and buffers are the whole state: `state_dict` and the configuration rebuild it.
     Their shapes follow from the configuration and the geometry alone.
@@ -70,6 +83,6 @@ class Refiner(nn.Module, ABC):
 
         Args:
             cells: fast cells (N, n_cells), MeV.
-            conditions: ``incident_energy`` (N,), MeV.
+            conditions: ``incident_energy`` (N,), MeV, and those of `SystemConfig.named_conditions`.
             noise: (N, noise_dim) standard normal.
         """

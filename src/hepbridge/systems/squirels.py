@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from torch import Tensor
 
 from hepbridge.core.errors import ConfigError
-from hepbridge.core.protocols import Pairs, Phase
+from hepbridge.core.protocols import Conditions, Pairs, Phase
 from hepbridge.core.rng import event_normal
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
+from hepbridge.systems.build_transport import build_transport
+from hepbridge.systems.conditioning import (
+    ENERGY,
+    Conditioning,
+    chosen,
+    degree_for,
+    elements_that_hold,
+)
 from hepbridge.systems.refiner import Refiner, SystemConfig
-from hepbridge.transforms.conditional_quantile import ConditionalQuantile
+from hepbridge.transforms.conditional_quantile import Z_MAX, ConditionalQuantile
 from hepbridge.transforms.marginals import matched
 from hepbridge.transforms.shower_coordinates import ShowerCoordinates, log_energy
-from hepbridge.transports import TRANSPORTS
-from hepbridge.transports.options import known_options
 from hepbridge.transports.quantile import Quantile
 
 __all__ = ["Squirels", "SquirelsConfig"]
 
-_CONDITION = "incident_energy"
 _ROWS = 2048  # moved at once
 _DENSE = 0.99  # share of the showers that hit a cell of a dense ring, at least
 
@@ -50,6 +54,12 @@ class SquirelsConfig(SystemConfig):
         symmetry: use the symmetry that the geometry declares; ``auto`` verifies it on the data.
         match_marginals: after the training, correct the marginals of the cells that the transport
             makes of the fast showers (`transforms.matched`); it costs nothing when refining.
+        conditions: further conditions of the showers that are used, e.g. ``theta_rad``, ``phi_rad``,
+            ``x_mm``, ``y_mm``; ``auto``: all that vary in the training sample.
+        degree_in_conditions: of the polynomials of `ConditionFrame`; ``auto``: as large as leaves
+            80 pairs (and their symmetry images) for each coefficient.
+        elements: numbers of the elements of the symmetry that are used, if it is and there are
+            further conditions; empty: all. ``symmetry: auto`` finds them (`invariant_elements`).
         knots, nodes, degree: of the quantile tables.
     """
 
@@ -63,6 +73,21 @@ class SquirelsConfig(SystemConfig):
     knots: Annotated[int, Field(ge=3, le=10_000)] = 91
     nodes: Annotated[int, Field(ge=2, le=10_000)] = 49
     degree: Annotated[int, Field(ge=0, le=100)] = 3
+    conditions: list[str] | Literal["auto"] = Field(default_factory=list)
+    degree_in_conditions: Annotated[int, Field(ge=1, le=8)] | Literal["auto"] = "auto"
+    elements: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+
+    def named_conditions(self) -> list[str]:
+        return [] if self.conditions == "auto" else self.conditions
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model without further conditions is described as before there were any."""
+        record: dict[str, Any] = handler(self)
+        if not self.conditions:
+            for name in ("conditions", "degree_in_conditions", "elements"):
+                record.pop(name, None)
+        return record
 
 
 class Squirels(Refiner):
@@ -77,6 +102,13 @@ class Squirels(Refiner):
 
     Tables are pooled over symmetry-equivalent cells, and symmetry images of source and target are
     drawn independently in training, if the symmetry holds on both samples.
+
+    With further conditions (incident angles, impact points) the transport sees
+    them all. What they say of each coordinate by itself, mean, spread and the probability of being
+    empty, is taken out before step 2 and put back after step 4, on either side its own
+    (`Conditioning`), so that normal space is normal at every condition and the tables still
+    depend on the incident energy alone. Symmetry images then move the vectors among the conditions
+    along with the cells, and source and target of a pair together.
     """
 
     Config = SquirelsConfig
@@ -92,23 +124,40 @@ class Squirels(Refiner):
         self.coordinates = ShowerCoordinates(rings.tolist(), dense=config.dense)
         n = self.coordinates.dim
         self.symmetric = config.symmetry == "declared"
-        cells = geometry.orbits() if self.symmetric else np.arange(geometry.n_cells)
+        self._elements = _elements(config, geometry)
+        self._permutations = geometry.permutations()[self._elements]
+        cells = np.unique(self._permutations.min(axis=0), return_inverse=True)[1].reshape(-1)
         sums = cells.max() + 1 + np.arange(n - len(cells))
         self.quantile = Quantile(
             n,
-            {_CONDITION: 1},
+            {ENERGY: 1},
             groups=[*cells.tolist(), *sums.tolist()],
             knots=config.knots,
             nodes=config.nodes,
             degree=config.degree,
         )
+        self.further: Conditioning | None = None
+        dims = {ENERGY: 1}
+        if config.conditions:
+            names, degree = config.conditions, config.degree_in_conditions
+            if names == "auto" or degree == "auto":
+                raise ConfigError("conditions 'auto' must be resolved on data first (their names)")
+            elements = self._elements.tolist()
+            self.further = Conditioning(list(names), n, degree, geometry, elements)
+            dims = self.further.dims
         # Any: a torch module that is also a Transport, whose `apply` is not that of torch
         self.transport: Any = None
         if config.transport is not None:
-            self.transport = _build_transport(config, len(cells), n)
+            self.transport = build_transport(
+                config.transport, config.options, len(cells), n, dims, config.sum_weight
+            )
         self.matched: ConditionalQuantile | None = None
         if config.match_marginals and self.transport is not None:
             self.matched = copy.deepcopy(self.quantile.target)
+            if self.further is not None:
+                self.matched = ConditionalQuantile(
+                    cells.tolist(), knots=config.knots, nodes=config.nodes, degree=config.degree
+                )
         self.noise_dim = n + (self.transport.noise_dim if self.transport is not None else 0)
         self.mean: Tensor
         self.std: Tensor
@@ -125,13 +174,17 @@ class Squirels(Refiner):
 
     @classmethod
     def resolve(cls, config: SystemConfig, fast: Showers, full: Showers) -> SystemConfig:
-        """Decide ``symmetry: auto`` and ``dense: auto`` on the data."""
+        """Decide all that is ``auto`` on the data. Raises DataError if they lack a condition."""
         from hepbridge.data.symmetry import verify
 
         if not isinstance(config, SquirelsConfig):
             return config
-        update: dict[str, Any] = {}
-        if config.symmetry == "auto":
+        names = chosen(config.conditions, fast, full)
+        update: dict[str, Any] = {"conditions": names}
+        if names and config.symmetry == "auto":
+            update["elements"] = elements_that_hold(names, fast, full)
+            update["symmetry"] = "declared" if len(update["elements"]) > 1 else "none"
+        elif config.symmetry == "auto":
             holds = fast.geometry.symmetry != "none" and verify(fast).holds and verify(full).holds
             update["symmetry"] = "declared" if holds else "none"
         if config.dense == "auto":
@@ -139,14 +192,29 @@ class Squirels(Refiner):
             rings = _rings(config, full.geometry)
             thin = [hit[rings == ring].min() < _DENSE for ring in range(1, rings.max() + 1)]
             update["dense"] = 1 + (thin.index(True) if any(thin) else len(thin))
+        if names and config.degree_in_conditions == "auto":
+            images = len(_elements(config.model_copy(update=update), full.geometry))
+            update["degree_in_conditions"] = degree_for(names, images * len(full))
         return config.model_copy(update=update)
 
     def fit(self, fast: Showers, full: Showers, seed: int) -> None:
         log_e = np.log(full.incident_energy)
         self.mean.fill_(float(log_e.mean()))
         self.std.fill_(max(float(log_e.std()), 1e-3))
-        for side, showers in ((self.quantile.source, fast), (self.quantile.target, full)):
-            self.quantile.fit(side, self._coordinates(showers), self.conditions(showers))
+        if self.further is not None:
+            self.further.fit_columns(full)
+        for side, name, showers in (
+            (self.quantile.source, "fast", fast),
+            (self.quantile.target, "full", full),
+        ):
+            y, c = self._coordinates(showers), self.conditions(showers)
+            if self.further is None:
+                self.quantile.fit(side, y, c)
+                continue
+            self.quantile.fit(side, self.further.fit(name, y, c, self._images()), c)
+            # the frame knows which are empty; what is never finite stays so
+            state = side.state_dict()
+            side.load_state_dict({**state, "atom": (state["atom"] == 1).to(state["atom"])})
         self._start_matching()
 
     def learn_from(self, teacher: Refiner) -> None:
@@ -154,58 +222,80 @@ class Squirels(Refiner):
         self.quantile.load_state_dict(teacher.quantile.state_dict())
         self.mean.copy_(teacher.mean)
         self.std.copy_(teacher.std)
+        if self.further is not None and teacher.further is not None:
+            self.further.load_state_dict(teacher.further.state_dict())
         self.transport.adopt(teacher.transport)
         self._start_matching()
 
     def _start_matching(self) -> None:
-        if self.matched is not None:
+        if self.matched is None:
+            return
+        if self.further is None:
             self.matched.load_state_dict(self.quantile.target.state_dict())
+        else:  # the identity
+            with torch.no_grad():
+                self.matched.table.copy_(torch.linspace(-Z_MAX, Z_MAX, self.matched.knots))
+
+    def _images(self) -> Tensor:
+        """The used symmetry elements as permutations (g, dim) of the coordinates; sums stay."""
+        moves = torch.from_numpy(self._permutations)
+        sums = torch.arange(moves.shape[1], self.coordinates.dim).expand(len(moves), -1)
+        return torch.cat([moves, sums], dim=1)
 
     def phases(self, fast: Showers, full: Showers, seed: int) -> Iterator[Phase]:
         if self.transport is None:
             return
-        n = self.coordinates.dim
         conditions = self.conditions(fast)
-        symmetries = None
-        if self.symmetric:
-            moves = torch.from_numpy(self.geometry.permutations())
-            sums = torch.arange(moves.shape[1], n).expand(len(moves), -1)
-            symmetries = torch.cat([moves, sums], dim=1)
+        symmetries = self._images() if self.symmetric else None
+        moves = self.further.moves if self.further is not None else {}
         source, target = self.normal(fast, full, seed)
-        pairs = Pairs(source, target, conditions, order=_CONDITION, symmetries=symmetries)
+        pairs = Pairs(source, target, conditions, False, ENERGY, symmetries, moves)
         yield from self.transport.phases(pairs, seed)
 
     def normal(self, fast: Showers, full: Showers, seed: int) -> tuple[Tensor, Tensor]:
         """Both samples in normal space (N, dim), zeros spread: what the transport learns from."""
-        return (
-            self._normal(self.quantile.source, "fast", fast, seed),
-            self._normal(self.quantile.target, "full", full, seed),
-        )
+        return self._normal("fast", fast, seed), self._normal("full", full, seed)
 
-    def _normal(self, side: ConditionalQuantile, name: str, showers: Showers, seed: int) -> Tensor:
+    def _normal(self, name: str, showers: Showers, seed: int) -> Tensor:
         noise = _dequantise(showers, seed, name, self.coordinates.dim)
-        c = self.conditions(showers)[_CONDITION].reshape(-1)
-        out: Tensor = side(self._coordinates(showers), c, noise)
+        return self._to_normal(name, self._coordinates(showers), self.conditions(showers), noise)
+
+    def _to_normal(self, name: str, y: Tensor, c: Conditions, noise: Tensor) -> Tensor:
+        """Normal coordinates (N, dim) of coordinates of the fast or of the full side."""
+        side = self.quantile.source if name == "fast" else self.quantile.target
+        if self.further is not None:
+            return self.further.to_normal(name, side, y, c, noise)
+        out: Tensor = side(y, c[ENERGY].reshape(-1), noise)
+        return out
+
+    def _from_normal(self, z: Tensor, c: Conditions) -> Tensor:
+        """Coordinates (N, dim) of the full side of normal ones."""
+        energy = c[ENERGY].reshape(-1)
+        matched = self.matched if self.transport is not None else None
+        if self.further is not None:
+            if matched is not None:
+                n = self.coordinates.n_cells
+                cells = matched(z[:, :n], energy, torch.zeros_like(z[:, :n]))
+                z = torch.cat([cells, z[:, n:]], dim=1)
+            return self.further.from_normal("full", self.quantile.target, z, c)
+        side = self.quantile.target if matched is None else matched
+        out: Tensor = side.inverse(z, energy)
         return out
 
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:
-        energy = conditions[_CONDITION].to(cells.dtype)
+        energy = conditions[ENERGY].to(cells.dtype)
         n = self.coordinates.dim
-        c = {_CONDITION: log_energy(energy.double(), self.mean, self.std)}
-        z = self.quantile.to_normal(self.coordinates(cells, energy), c, noise[:, :n])
+        c = self._encoded(conditions, energy.double(), self.mean, self.std)
+        z = self._to_normal("fast", self.coordinates(cells, energy), c, noise[:, :n])
         if self.transport is not None:
             z = self.transport.apply(z, c, noise[:, n:])
-        side = self.quantile.target
-        if self.transport is not None and self.matched is not None:
-            side = self.matched
-        y: Tensor = side.inverse(z, c[_CONDITION].reshape(-1))
-        out: Tensor = self.coordinates.inverse(y, energy)
+        out: Tensor = self.coordinates.inverse(self._from_normal(z, c), energy)
         return out
 
     def finish(self, fast: Showers, seed: int) -> None:
         if self.matched is None:
             return
-        z = self._normal(self.quantile.source, "fast", fast, seed)
+        z = self._normal("fast", fast, seed)
         conditions = self.conditions(fast)
         width = self.noise_dim - z.shape[1]
         moved = []
@@ -219,8 +309,11 @@ class Squirels(Refiner):
         # cells only: the sums, carried or moved in few dimensions, are right, and a fit would add
         # the fluctuations of these showers to them
         cells = torch.cat(moved).numpy()[:, : self.coordinates.n_cells]
-        c_all = conditions[_CONDITION][:, 0].numpy()
-        self.matched = matched(self.quantile.target, cells, c_all)
+        c_all = conditions[ENERGY][:, 0].numpy()
+        if self.further is None:
+            self.matched = matched(self.quantile.target, cells, c_all)
+        else:  # before the frame of the full side: what is left at all conditions together
+            self.matched.fit(cells, c_all)
 
     def _coordinates(self, showers: Showers) -> Tensor:
         energy = torch.from_numpy(showers.incident_energy.astype(np.float32))
@@ -228,9 +321,28 @@ class Squirels(Refiner):
         return out
 
     def conditions(self, showers: Showers) -> dict[str, Tensor]:
-        """The standardised logarithm (N, 1) of the incident energy, by its name."""
-        energy = torch.from_numpy(showers.incident_energy)
-        return {_CONDITION: log_energy(energy, self.mean.cpu(), self.std.cpu())}
+        """What the transport is conditioned on: the standardised logarithm (N, 1) of the incident
+        energy, and the columns of the further conditions, by name."""
+        values = {
+            k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in showers.conditions.items()
+        }
+        return self._encoded(values, values[ENERGY], self.mean.cpu(), self.std.cpu())
+
+    def _encoded(
+        self, values: Mapping[str, Tensor], energy: Tensor, mean: Tensor, std: Tensor
+    ) -> dict[str, Tensor]:
+        own = {ENERGY: log_energy(energy, mean, std)}
+        return own if self.further is None else own | self.further.columns(values)
+
+
+def _elements(config: SquirelsConfig, geometry: Geometry) -> NDArray[np.int64]:
+    """Numbers of the used elements of the symmetry."""
+    count = len(geometry.permutations())
+    if config.symmetry != "declared":
+        return np.arange(1)
+    if config.elements and max(config.elements) >= count:
+        raise ConfigError(f"model.elements {config.elements}: the symmetry has only {count}")
+    return np.array(config.elements) if config.elements else np.arange(count)
 
 
 def _rings(config: SquirelsConfig, geometry: Geometry) -> NDArray[np.int64]:
@@ -239,36 +351,6 @@ def _rings(config: SquirelsConfig, geometry: Geometry) -> NDArray[np.int64]:
         return np.zeros(geometry.n_cells, dtype=np.int64)
     rings = geometry.rings()
     return rings if config.rings == "all" else np.minimum(rings, 1)
-
-
-def _build_transport(config: SquirelsConfig, n_cells: int, dim: int) -> nn.Module:
-    name = config.transport or ""
-    options = _with_defaults(name, config.options, config, n_cells, dim)
-    try:
-        built: nn.Module = TRANSPORTS[name](dim, {_CONDITION: 1}, **options)
-    except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-        raise ConfigError(f"model.options for transport {name!r}: {error}") from error
-    return built
-
-
-def _with_defaults(
-    name: str, options: dict[str, Any], config: SquirelsConfig, n_cells: int, dim: int
-) -> dict[str, Any]:
-    """The options of a transport, and those that follow from the coordinates, if it has them."""
-    known = inspect.signature(TRANSPORTS[name]).parameters
-    sums = dim - n_cells
-    defaults: dict[str, Any] = {
-        "lead": sums,
-        "carried": 1,
-        "weights": [1.0] * n_cells + [config.sum_weight] * (sums - 1),
-    }
-    known_options(f"transport {name!r}", TRANSPORTS[name], options)
-    out: dict[str, Any] = {key: value for key, value in defaults.items() if key in known} | options
-    if "teacher" in known:
-        teacher = out.get("teacher", known["teacher"].default)
-        own = out.get("teacher_options") or {}
-        out["teacher_options"] = _with_defaults(teacher, own, config, n_cells, dim)
-    return out
 
 
 def _dequantise(showers: Showers, seed: int, side: str, n: int) -> Tensor:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hepbridge.core.rng import stream
@@ -36,9 +38,15 @@ class Tiles:
     Args:
         refiner: on its device and in evaluation mode.
         energy: a range of incident energies, MeV, to try.
+        others: ranges of the further conditions.
     """
 
-    def __init__(self, refiner: Refiner, energy: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        refiner: Refiner,
+        energy: tuple[float, float],
+        others: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
         self._refiner = weakref.ref(refiner)
         self._lock = threading.Lock()
         self._safe: dict[int, bool] = {}
@@ -49,10 +57,11 @@ class Tiles:
         cells = e / n_cells * rng.exponential(size=(_TRIED, n_cells)) ** 3
         cells[:, 1:] *= rng.random((_TRIED, n_cells - 1)) < 0.7
         noise = rng.standard_normal((_TRIED, refiner.noise_dim))
+        named = {name: a + (b - a) * rng.random(_TRIED) for name, (a, b) in (others or {}).items()}
         device = next(refiner.buffers(), next(refiner.parameters(), torch.empty(0))).device
-        self._rows = tuple(
-            torch.from_numpy(a.astype(np.float32)).to(device) for a in (cells, e[:, 0], noise)
-        )
+        self._cells, self._noise = (_tensor(a, device) for a in (cells, noise))
+        named = {"incident_energy": e[:, 0], **named}
+        self._conditions = {name: _tensor(a, device) for name, a in named.items()}
         self._order = torch.from_numpy(rng.permutation(np.arange(TILE) % _TRIED)).to(device)
 
     def place(self, rows: int) -> int:
@@ -82,8 +91,12 @@ class Tiles:
         refiner = self._refiner()
         if refiner is None:
             raise RuntimeError("the refiner of these tiles is gone")
-        cells, energy, noise = (a[rows] for a in self._rows)
-        return refiner.refine(cells, {"incident_energy": energy}, noise)
+        conditions = {name: values[rows] for name, values in self._conditions.items()}
+        return refiner.refine(self._cells[rows], conditions, self._noise[rows])
+
+
+def _tensor(array: NDArray[np.float64], device: torch.device) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32)).to(device)
 
 
 _KNOWN: weakref.WeakKeyDictionary[Refiner, dict[Any, Tiles]] = weakref.WeakKeyDictionary()
@@ -94,9 +107,14 @@ def forget(refiner: Refiner) -> None:
     _KNOWN.pop(refiner, None)
 
 
-def tiles_of(refiner: Refiner, device: torch.device, energy: tuple[float, float]) -> Tiles:
+def tiles_of(
+    refiner: Refiner,
+    device: torch.device,
+    energy: tuple[float, float],
+    others: Mapping[str, tuple[float, float]] | None = None,
+) -> Tiles:
     """The `Tiles` of a refiner on ``device``; the same object as long as the refiner lives."""
     known = _KNOWN.setdefault(refiner, {})
     if device not in known:
-        known[device] = Tiles(refiner, energy)
+        known[device] = Tiles(refiner, energy, others)
     return known[device]

@@ -30,7 +30,7 @@ from hepbridge.systems.gate import gate, without_network
 from hepbridge.systems.inference import refine
 from hepbridge.systems.model_file import Domain, Model, load, read_header
 from hepbridge.systems.recipe import Recipe, load_recipe
-from hepbridge.systems.refiner import Refiner
+from hepbridge.systems.refiner import Refiner, varying
 from hepbridge.systems.teacher import follow, same_showers
 from hepbridge.systems.tiles import forget
 from hepbridge.training import History, fit, leads
@@ -90,13 +90,15 @@ def train(
     system = SYSTEMS[chosen.system]
     resolved = system.resolve(chosen.system_config(), fast, full)
     chosen = chosen.model_copy(update={"model": resolved.model_dump(mode="json")})
+    names = resolved.named_conditions()
+    _check_conditions(fast, full, names)
     request = Request(
         {
             "command": "train",
             "recipe": chosen.model_dump(mode="json"),
-            "fast": _digest(fast),
-            "surplus": _digest(surplus),
-            "full": _digest(full),
+            "fast": _digest(fast, names),
+            "surplus": _digest(surplus, names),
+            "full": _digest(full, names),
             "seed": seed,
             "teacher": None if teacher is None else teacher.digest(),
             "hepbridge": __version__,
@@ -136,7 +138,7 @@ def train(
         members,
         chosen,
         fast.geometry,
-        _domain(fast, full),
+        _domain(fast, full, names),
         provenance=_provenance(request, history, len(training), device),
     )
     if not leads():  # under torchrun one process judges and writes
@@ -212,7 +214,8 @@ def _validation(
     fast, full = fast[:VALIDATION_ROWS], full[:VALIDATION_ROWS]
 
     def value(_: torch.nn.Module) -> float:
-        probe = Model(members, recipe, fast.geometry, _domain(fast, full))
+        names = members[k].config.named_conditions()
+        probe = Model(members, recipe, fast.geometry, _domain(fast, full, names))
         where = next(members[k].parameters()).device
         refined = refine(probe, fast, seed=seed, member=k, device=str(where))
         return compare(full, refined)
@@ -260,14 +263,37 @@ def _check_samples(fast: Showers, full: Showers) -> None:
         )
 
 
+def _check_conditions(fast: Showers, full: Showers, names: list[str]) -> None:
+    """Raise DataError unless the rows of a pair share the conditions; warn of those left out."""
+    for name in names:
+        a, b = fast.conditions[name], full.conditions[name]
+        apart = np.abs(a - b) > 1e-4 * max(float(np.ptp(b)), 1e-12)
+        if apart.any():
+            row = int(np.flatnonzero(apart)[0])
+            raise DataError(
+                f"condition {name} differs within {int(apart.sum())} of {len(a)} pairs (first: row "
+                f"{row}, fast {a[row]:.6g}, full {b[row]:.6g}); simulate both showers of a pair with "
+                "the same particle (hepbridge simulate pairs)"
+            )
+    left = [n for n in varying(full) if n not in names]
+    if left:
+        log.warning(
+            "the showers vary in %s, and the model will know nothing of it: it learns the average. A "
+            "recipe of system squirels takes conditions (model.conditions=auto, or a list of names)",
+            ", ".join(left),
+        )
+
+
 def _beside(output: Path | None, ending: str) -> Any:
     return None if output is None else output.with_name(f"{output.name}.{ending}")
 
 
-def _digest(showers: Showers) -> str:
+def _digest(showers: Showers, names: list[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(showers.incident_energy.tobytes())
     digest.update(showers.cells.tobytes())
+    for name in names:
+        digest.update(showers.conditions[name].tobytes())
     return digest.hexdigest()
 
 
@@ -278,14 +304,22 @@ def _is_answer(output: Path, request: Request) -> bool:
         return False
 
 
-def _domain(fast: Showers, full: Showers) -> Domain:
+def _domain(fast: Showers, full: Showers, names: list[str]) -> Domain:
     energy = full.incident_energy
     plain = {
         side: {k: v for k, v in showers.meta.items() if isinstance(v, str | int | float | bool)}
         for side, showers in (("fast", fast), ("full", full))
     }
     particle = str(full.meta.get("particle", fast.meta.get("particle", "unknown")))
-    return Domain(float(energy.min()), float(energy.max()), particle, plain["fast"], plain["full"])
+    spans = {name: full.conditions[name] for name in names}
+    return Domain(
+        float(energy.min()),
+        float(energy.max()),
+        particle,
+        plain["fast"],
+        plain["full"],
+        {name: (float(values.min()), float(values.max())) for name, values in spans.items()},
+    )
 
 
 def _provenance(request: Request, history: History, rows: int, device: str) -> dict[str, Any]:

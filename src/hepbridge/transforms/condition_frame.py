@@ -158,7 +158,7 @@ def _location_scale(
     y: NDArray[np.float64],
     ridge: NDArray[np.float64],
     lower: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Coefficients of mean and ln sigma^2 of y (N,) in features f (N, F)."""
     mean = np.linalg.solve(gram + np.diag(ridge), f.T @ y)
     square = (y - f @ mean) ** 2
@@ -191,4 +191,6 @@ def _logit(
         hessian = (f * (p * (1 - p))[:, None]).T @ f + np.diag(penalty)
         step = np.linalg.solve(hessian, f.T @ (empty - p) - penalty * out)
         out = out + step / max(1.0, float(np.abs(step).max()) / 3)
+        if np.abs(step).max() < 1e-4:
+            break
     return out

@@ -55,7 +55,9 @@ class NamedConditions(nn.Module):
 
     def fit(self, values: Mapping[str, NDArray[np.float64]], matrices: NDArray[np.float64]) -> None:
         """Learn centre and unit from the conditions (N,); ``matrices`` (g, 2, 2): used symmetries."""
-        raw = self._raw({name: torch.from_numpy(values[name]) for name in self.names})
+        raw = self.plain(
+            {name: torch.from_numpy(np.ascontiguousarray(values[name])) for name in self.names}
+        )
         means, scales = [], []
         for name, x in raw.items():
             mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
@@ -69,12 +71,13 @@ class NamedConditions(nn.Module):
 
     def forward(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Columns (N, k) float32 by the name of the vector or scalar, from conditions (N,)."""
-        raw = self._raw({name: conditions[name].double() for name in self.names})
+        raw = self.plain({name: conditions[name].double() for name in self.names})
         joined = (torch.cat(list(raw.values()), dim=1) - self.mean) / self.scale
         parts = joined.to(torch.float32).split(list(self.dims.values()), dim=1)
         return dict(zip(self.dims, parts, strict=True))
 
-    def _raw(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def plain(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The columns (N, k) before they are standardised, on which symmetries act by matrices."""
         nothing = torch.zeros_like(next(iter(values.values())))
         out = {}
         for name in self.dims:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from hepbridge.core.protocols import Pairs
+from hepbridge.core.protocols import Conditions, Pairs
 from hepbridge.core.rng import stream
 
-__all__ = ["assign", "draw_pairs", "order_rows", "random_windows", "symmetrise"]
+__all__ = [
+    "assign",
+    "draw_pairs",
+    "order_rows",
+    "random_windows",
+    "symmetrise",
+    "symmetrise_together",
+]
 
 
 def order_rows(pairs: Pairs, seed: int) -> NDArray[np.int64]:
@@ -28,30 +37,51 @@ def draw_pairs(
     count: int,
     rng: np.random.Generator,
     scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch: row numbers (n,), source and target (n, d) coupled to each other, n = width count.
+    condition_weight: float = 0.0,
+) -> tuple[Conditions, Tensor, Tensor]:
+    r"""A batch: conditions, source and target (n, d) coupled to each other, n = width count.
 
     Pairs that belong together (``pairs.coupled``) are used as they are. Otherwise source and target
-    are independent symmetry images, coupled by exact optimal assignment inside windows of
-    neighbours; without ``scale`` they are left independent given their conditions.
+    are symmetry images, coupled by exact optimal assignment inside windows of neighbours; without
+    ``scale`` they are left independent given their conditions. The images are drawn independently
+    of each other, unless conditions move along with them (``pairs.moves``): then source, target and
+    conditions of a row are moved by one and the same element.
+
+    Windows keep the ordering condition together. The other conditions c, if there are any, enter
+    the cost (conditional optimal transport, Chemseddine et al., arXiv:2403.18705),
+
+    .. math:: |x_{0,i} - x_{1,j}|^2 + \beta\, |c_i - c_j|^2,
+
+    and those of the source go with the pair.
 
     Args:
         order: of `order_rows`.
         width, count: of the windows, see `random_windows`.
         scale: (d,) factors on the coordinates inside the cost, see `assign`.
+        condition_weight: :math:`\beta`; infinite: rows stay with their own partners.
     """
     rows = random_windows(order, width, count, rng)
     flat = torch.from_numpy(rows.reshape(-1))
-    x0, x1 = pairs.source[flat], pairs.target[flat]
+    batch = pairs.rows(flat)
+    x0, x1, conditions = batch.source, batch.target, batch.conditions
     if pairs.coupled:
-        return flat, x0, x1
-    if pairs.symmetries is not None:
+        return conditions, x0, x1
+    if pairs.moves:
+        (x0, x1), conditions = symmetrise_together(batch, (x0, x1), rng)
+    elif pairs.symmetries is not None:
         x0 = symmetrise(x0, pairs.symmetries, rng)
         x1 = symmetrise(x1, pairs.symmetries, rng)
-    if scale is not None:
-        windows = zip(x0.split(rows.shape[1]), x1.split(rows.shape[1]), strict=True)
-        x1 = torch.cat([b[assign(a, b, scale)] for a, b in windows])
-    return flat, x0, x1
+    others = [value for name, value in conditions.items() if name != pairs.order]
+    if scale is None or (others and condition_weight == float("inf")):
+        return conditions, x0, x1
+    a, b = x0 * scale, x1 * scale
+    if others and condition_weight:
+        c = torch.cat(others, dim=1) * condition_weight**0.5
+        a, b = torch.cat([a, c], dim=1), torch.cat([b, c], dim=1)
+    width = rows.shape[1]
+    windows = zip(a.split(width), b.split(width), x1.split(width), strict=True)
+    x1 = torch.cat([window[assign(u, v)] for u, v, window in windows])
+    return conditions, x0, x1
 
 
 def random_windows(
@@ -89,3 +119,22 @@ def symmetrise(x: Tensor, permutations: Tensor, rng: np.random.Generator) -> Ten
     """Each row (N, d) moved by a random element of the group ``permutations`` (g, d)."""
     g = torch.from_numpy(rng.integers(0, len(permutations), len(x)))
     return x.gather(1, permutations[g.to(permutations.device)])
+
+
+def symmetrise_together(
+    pairs: Pairs, samples: Sequence[Tensor], rng: np.random.Generator
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Row i of all ``samples`` (N, d) and of the conditions of ``pairs``, moved by one random element.
+
+    Conditions that are not in ``pairs.moves`` are invariant.
+    """
+    assert pairs.symmetries is not None
+    g = torch.from_numpy(rng.integers(0, len(pairs.symmetries), len(pairs)))
+    moved = [x.gather(1, pairs.symmetries[g]) for x in samples]
+    conditions = {
+        name: torch.einsum("nij,nj->ni", pairs.moves[name][g], value)
+        if name in pairs.moves
+        else value
+        for name, value in pairs.conditions.items()
+    }
+    return moved, conditions

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.networks.mlp import ResidualMLP
-from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise
+from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise, symmetrise_together
 from hepbridge.transports.discrepancies import sliced_energy_distance
 from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
@@ -164,29 +164,27 @@ class Distilled(nn.Module):
         for phase in () if self._adopted else teacher.phases(pairs, seed):
             yield replace(phase, name=f"teacher/{phase.name}")
         lessons: list[Tensor] = []
-        rows = np.tile(np.arange(len(pairs)), self.images)
-        conditions = {name: value[rows] for name, value in pairs.conditions.items()}
+        shown = pairs.rows(np.tile(np.arange(len(pairs)), self.images))
+        conditions = dict(shown.conditions)
 
         def prepare(rng: np.random.Generator) -> None:
-            source = pairs.source[rows]
-            if pairs.symmetries is not None:
+            source = shown.source
+            if pairs.moves:
+                (source,), moved = symmetrise_together(shown, (source,), rng)
+                conditions.update(moved)
+            elif pairs.symmetries is not None:
                 source = symmetrise(source, pairs.symmetries, rng)
             lessons[:] = [source, self._move(teacher, source, conditions)]
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Any]:
-            some = torch.from_numpy(rng.integers(0, len(rows), self.batch_size))
+            some = torch.from_numpy(rng.integers(0, len(shown), self.batch_size))
             x0, x1 = (lesson[some] for lesson in lessons)
-            if (
-                pairs.symmetries is not None
-            ):  # the same for both: what holds for one image holds for all
-                element = torch.from_numpy(rng.integers(0, len(pairs.symmetries), len(some)))
-                order = pairs.symmetries[element]
-                x0, x1 = x0.gather(1, order), x1.gather(1, order)
-            return {
-                "x0": x0,
-                "x1": x1,
-                "c": self._context({k: v[some] for k, v in conditions.items()}),
-            }
+            c: Conditions = {name: value[some] for name, value in conditions.items()}
+            if pairs.symmetries is not None:
+                # the same for all: what holds for one image holds for every image
+                part = replace(pairs, source=x0, target=x1, conditions=dict(c))
+                (x0, x1), c = symmetrise_together(part, (x0, x1), rng)
+            return {"x0": x0, "x1": x1, "c": self._context(c)}
 
         def loss(module: nn.Module, data: dict[str, Any]) -> Tensor:
             moving = self.dim - self.carried
@@ -213,8 +211,8 @@ class Distilled(nn.Module):
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Any]:
             # other rows for source than for target: rows that share a condition are not independent
-            rows, x0, x1 = draw_pairs(pairs, order, 2 * half, 1, rng, None)
-            c = self._context(pairs.rows(rows).conditions)
+            conditions, x0, x1 = draw_pairs(pairs, order, 2 * half, 1, rng, None)
+            c = self._context(conditions)
             c = x0.new_zeros(len(x0), 0) if c is None else c
             lines = rng.standard_normal((self.directions, self.dim + c.shape[1]), dtype=np.float32)
             theta = nn.functional.normalize(torch.from_numpy(lines), dim=1)

@@ -13,7 +13,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.core.rng import stream
 from hepbridge.networks.mlp import ResidualMLP
-from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise
+from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise, symmetrise_together
 from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
 __all__ = ["DSBM"]
@@ -312,8 +312,7 @@ class DSBM(nn.Module):
 
         def draw(rng: np.random.Generator) -> list[dict[str, Tensor]]:
             cost = scale if scale.any() else None
-            rows, x0, x1 = draw_pairs(pairs, order, self.window, self.windows, rng, cost)
-            named = pairs.rows(rows).conditions
+            named, x0, x1 = draw_pairs(pairs, order, self.window, self.windows, rng, cost)
             a, b = x0[:, : self.moving], x1[:, : self.moving]
             return [
                 {"start": a, "end": b, "c": self._context(named, x1)},
@@ -328,9 +327,12 @@ class DSBM(nn.Module):
         """Data at the end of the trained direction, where the other one starts."""
         part = pairs.rows(torch.from_numpy(rows))
         x = part.target if trained == _FORWARD else part.source
-        if pairs.symmetries is not None and not pairs.coupled:
+        named = part.conditions
+        if pairs.moves and not pairs.coupled:
+            (x,), named = symmetrise_together(part, (x,), rng)
+        elif pairs.symmetries is not None and not pairs.coupled:
             x = symmetrise(x, pairs.symmetries, rng)
-        return {"end": x[:, : self.moving], "c": self._context(part.conditions, x)}
+        return {"end": x[:, : self.moving], "c": self._context(named, x)}
 
     @torch.no_grad()
     def _simulated_pairs(

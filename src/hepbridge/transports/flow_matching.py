@@ -41,6 +41,9 @@ class FlowMatching(nn.Module):
         condition_dims: name -> columns, all standardised.
         weights: (dim - carried) weights of the coordinates in the loss, default 1. They do not
             change what is learned, but where a network of finite size spends its effort.
+        condition_weight: of the conditions besides the ordering one in the assignment cost
+            (`draw_pairs`); infinite: rows are not assigned, each stays with its own partner. That is
+            exact but soon learned by heart: without many pairs use a finite weight.
         steps: Heun steps at application; ``nfe = 2 * steps``.
         sigma: width of the noise on the path.
         window, windows: rows in a window, windows in a batch.
@@ -58,6 +61,7 @@ class FlowMatching(nn.Module):
         *,
         carried: int = 0,
         carried_weight: float = 30.0,
+        condition_weight: float = 1.0,
         weights: Sequence[float] | None = None,
         steps: int = 4,
         sigma: float = 0.0,
@@ -76,6 +80,7 @@ class FlowMatching(nn.Module):
             raise ConfigError(f"flow_matching: steps must be at most {_MOST_STEPS}, got {steps}")
         some_carried("flow_matching", carried, dim)
         self.dim, self.carried, self.carried_weight = dim, carried, carried_weight
+        self.condition_weight = condition_weight
         self.condition_dims = dict(condition_dims)
         weights = positive_weights("flow_matching", weights, dim - carried)
         self.weights: Tensor
@@ -113,9 +118,11 @@ class FlowMatching(nn.Module):
         scale[moving:] = self.carried_weight**0.5
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-            rows, x0, x1 = draw_pairs(pairs, order, self.window, self.windows, rng, scale)
+            c, x0, x1 = draw_pairs(
+                pairs, order, self.window, self.windows, rng, scale, self.condition_weight
+            )
             t = torch.from_numpy(rng.random((len(x0), 1), dtype=np.float32))
-            out = {"x0": x0, "x1": x1, "t": t, "c": self._context(pairs.rows(rows).conditions, x1)}
+            out = {"x0": x0, "x1": x1, "t": t, "c": self._context(c, x1)}
             if self.sigma:
                 noise = rng.standard_normal((len(x0), moving), dtype=np.float32)
                 out["epsilon"] = torch.from_numpy(noise)

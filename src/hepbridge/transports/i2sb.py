@@ -184,8 +184,7 @@ class I2SB(nn.Module):
         scale[self.moving :] = self.carried_weight**0.5
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-            rows, x0, x1 = draw_pairs(pairs, order, self.window, self.windows, rng, scale)
-            named = pairs.rows(rows).conditions
+            named, x0, x1 = draw_pairs(pairs, order, self.window, self.windows, rng, scale)
             context = self._context(named, x0[:, : self.moving], x1[:, self.moving :])
             x0, x1 = x0[:, : self.moving], x1[:, : self.moving]
             t = torch.from_numpy(rng.random((len(x0), 1), dtype=np.float32))

@@ -128,8 +128,8 @@ class MMD(nn.Module):
         half = min(self.window, len(pairs) // 2)
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-            rows, x0, x1 = draw_pairs(pairs, order, 2 * half, self.windows, rng, None)
-            c = self._named(pairs.rows(rows).conditions, x0)
+            conditions, x0, x1 = draw_pairs(pairs, order, 2 * half, self.windows, rng, None)
+            c = self._named(conditions, x0)
             x0, x1, c = (a.unflatten(0, (self.windows, 2 * half)) for a in (x0, x1, c))
             partner = (x1 if pairs.coupled else x0)[:, :half, : self.moving]
             weight = self.displacement * max(0.0, 1.0 - 2.0 * step / self.train_steps)

@@ -148,7 +148,16 @@ class StagedFlow(nn.Module):
         rest = self.dim - self.lead
         us = torch.cat([u[:, image[:rest]] for image in pairs.symmetries])
         ss = torch.cat([s[:, image[rest:] - rest] for image in pairs.symmetries])
-        return us, ss, c.repeat(len(pairs.symmetries), 1)
+        if not pairs.moves:
+            return us, ss, c.repeat(len(pairs.symmetries), 1)
+        columns = []
+        for k in range(len(pairs.symmetries)):
+            moved = {
+                name: value @ pairs.moves[name][k].T if name in pairs.moves else value
+                for name, value in pairs.conditions.items()
+            }
+            columns.append(self._columns(u, moved))
+        return us, ss, torch.cat(columns)
 
     def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
         """The image (N, dim) of ``x`` (N, dim); uses no noise."""
