@@ -100,6 +100,17 @@ def test_an_atom_that_vanishes_quickly_keeps_its_share() -> None:
     assert np.abs((transform.atom[:, 0].numpy() - truth) / (error + 2e-3)).max() < 5
 
 
+def test_a_trend_does_not_run_away_where_nothing_is_hit() -> None:
+    """Hits at high c, ever narrower; the cubic fitted to them overflowed at low c (a warning)."""
+    rng = stream(0, "rare")
+    c = rng.uniform(-1.5, 1.5, 12_000)
+    hit = rng.random(len(c)) < np.where(c > 0.9, 0.1, 0.002)
+    x = np.where(hit, np.exp(-20 * (c - 0.9).clip(0)) * rng.standard_normal(len(c)), -np.inf)
+    transform = ConditionalQuantile([0], nodes=9)
+    transform.fit(x[:, None], c)
+    assert transform.table.abs().max() < 1e3
+
+
 def test_a_narrow_distribution_is_not_tilted() -> None:
     """The energy sum has a width of 1e-3, so knots that are moved by 1e-6 each move its z."""
     rng = stream(0, "narrow")

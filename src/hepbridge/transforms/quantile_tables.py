@@ -233,9 +233,19 @@ class _Trend:
             everything = y[hit]
             centre = np.full(len(self.at_grid), np.median(everything))
             return centre, np.ones_like(centre), y - centre[0]
-        middle, width = self._fit(median, weight), self._fit(spread, weight)
-        residual = (y - (self.at_rows @ middle)[:, None]) / np.exp(self.at_rows @ width)[:, None]
-        return self.at_grid @ middle, np.exp(self.at_grid @ width), residual
+        known = weight > 0
+        at_grid, at_rows = (
+            [_clipped(basis @ self._fit(seen, weight), seen[known]) for seen in (median, spread)]
+            for basis in (self.at_grid, self.at_rows)
+        )
+        residual = (y - at_rows[0][:, None]) / np.exp(at_rows[1])[:, None]
+        return at_grid[0], np.exp(at_grid[1]), residual
+
+
+def _clipped(trend: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A polynomial, kept near what was seen: it may run away where hardly any showers are."""
+    low, high = float(seen.min()), float(seen.max())
+    return np.clip(trend, low - (high - low) - 1.0, high + (high - low) + 1.0)
 
 
 def _quantiles(x: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
