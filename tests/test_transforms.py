@@ -104,8 +104,8 @@ def test_a_trend_does_not_run_away_where_nothing_is_hit() -> None:
     """Hits at high c, ever narrower; the cubic fitted to them overflowed at low c (a warning)."""
     rng = stream(0, "rare")
     c = rng.uniform(-1.5, 1.5, 12_000)
-    hit = rng.random(len(c)) < np.where(c > 0.9, 0.1, 0.002)
-    x = np.where(hit, np.exp(-20 * (c - 0.9).clip(0)) * rng.standard_normal(len(c)), -np.inf)
+    hit = rng.random(len(c)) < np.where(c > 1.0, 0.2, 0.002)
+    x = np.where(hit, np.exp(-20 * (c - 1.0).clip(0)) * rng.standard_normal(len(c)), -np.inf)
     transform = ConditionalQuantile([0], nodes=9)
     transform.fit(x[:, None], c)
     assert transform.table.abs().max() < 1e3
