@@ -1,4 +1,4 @@
-"""The model that ships: small, documented, and better than doing nothing on showers it never saw."""
+"""The models that ship: small, documented, and better than doing nothing on showers they never saw."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from hepbridge.metrics.compare import compare
 from hepbridge.systems.model_file import load, locate
 from hepbridge.systems.recipe import load_recipe
 
+NAMES = ["squirels", "squirels-small"]
 
-def test_card_is_of_this_file_and_the_file_is_small() -> None:
-    path = locate("squirels")
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_is_of_this_file_and_the_file_is_small(name: str) -> None:
+    path = locate(name)
     assert path.stat().st_size < 5_000_000
     assert file_digest(path) in path.with_suffix(".md").read_text(encoding="utf-8")
 
@@ -25,11 +28,12 @@ def test_it_is_what_the_default_recipe_makes() -> None:
     assert model.recipe.model["options"] == recipe.model["options"]
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("energy", sample.ENERGIES)
-def test_it_refines(energy: int) -> None:
+def test_it_refines(name: str, energy: int) -> None:
     """At most a fifth of the distance of GFLASH is left, on 1,000 showers of a fixed energy."""
     fast, full = sample.load("gflash", energy), sample.load("full", energy)
-    refined = load("squirels").refine(fast)
+    refined = load(name).refine(fast)
     assert compare(full, refined) < 0.2 * compare(full, fast)
 
 

@@ -62,7 +62,7 @@ def trained(name: str, folder: Path, fast: Showers, full: Showers) -> Model:
 def agrees(wanted: Any, found: Any) -> bool:
     """Whether a stored recipe is the wanted one; ``auto`` stands for what the data decided."""
     if isinstance(wanted, dict):
-        return all(key in found and agrees(value, found[key]) for key, value in wanted.items())
+        return all(agrees(value, found.get(key)) for key, value in wanted.items())
     return wanted in ("auto", found)
 
 

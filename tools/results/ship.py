@@ -1,9 +1,9 @@
-"""Put the trained default model into the package, with its model card.
+"""Put the trained default model and the faster one into the package, with their model cards.
 
     python tools/results/ship.py [--work results-work]
 
-Run after `squirels.py`: the card's figures are those of the last line of docs/results/squirels.jsonl,
-which must be of this very model.
+Run after `squirels.py`: the cards' figures are those of the last line of docs/results/squirels.jsonl,
+which must be of these very models.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from hepbridge.systems.model_file import Model, load
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "src" / "hepbridge" / "models"
 LIMIT = 5_000_000  # bytes
+SHIPPED = {
+    "squirels": "the default",
+    "squirels-small": "the faster one, with a smaller network",
+}
 
 
 def main() -> None:
@@ -27,40 +31,47 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("results-work"))
-    path = parser.parse_args().work / "squirels.safetensors"
+    work = parser.parse_args().work
     lines = (ROOT / "docs" / "results" / "squirels.jsonl").read_text("utf-8").splitlines()
     record = json.loads(lines[-1])
-    if record["models"].get("squirels") != file_digest(path):
-        raise SystemExit(f"the last results are not of {path}: run squirels.py first")
-    if path.stat().st_size > LIMIT:
-        raise SystemExit(f"{path} has {path.stat().st_size} bytes, more than {LIMIT}")
+    for name in SHIPPED:
+        path = work / f"{name}.safetensors"
+        if record["models"].get(name) != file_digest(path):
+            raise SystemExit(f"the last results are not of {path}: run squirels.py first")
+        if path.stat().st_size > LIMIT:
+            raise SystemExit(f"{path} has {path.stat().st_size} bytes, more than {LIMIT}")
     MODELS.mkdir(exist_ok=True)
-    shutil.copy(path, MODELS / path.name)
-    write_text(MODELS / "squirels.md", card(load(str(path)), record, path.stat().st_size))
+    for name in SHIPPED:
+        path = work / f"{name}.safetensors"
+        shutil.copy(path, MODELS / path.name)
+        text = card(name, load(str(path)), record, path.stat().st_size)
+        write_text(MODELS / f"{name}.md", text)
 
 
-def card(model: Model, record: dict[str, Any], size: int) -> str:
+def card(name: str, model: Model, record: dict[str, Any], size: int) -> str:
     """The model card."""
     domain, made, held = model.domain, model.provenance, model.metrics
     rows = []
     for label in ("fixed", "mixed"):
         for sample in record["sets"][label]:
-            tests = sample["classifier"]["squirels"]
-            ratios = [row["candidates"]["squirels"]["ratio"] for row in sample["rows"]]
+            tests = sample["classifier"][name]
+            ratios = [row["candidates"][name]["ratio"] for row in sample["rows"]]
             text = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             aucs = " | ".join(
-                f"{tests[name][level]['auc']:.3f} ({tests[name][level]['floor_auc']:.3f})"
-                for name in ("trees", "mlp")
+                f"{tests[kind][level]['auc']:.3f} ({tests[kind][level]['floor_auc']:.3f})"
+                if kind in tests
+                else "not run"
+                for kind in ("trees", "mlp")
                 for level in ("low", "high")
             )
             rows.append(f"| {sample['label']} | {sample['n']:,} | {text} | {aucs} |")
-    names = ", ".join(row["observable"] for row in record["sets"]["fixed"][0]["rows"])
+    observables = ", ".join(row["observable"] for row in record["sets"]["fixed"][0]["rows"])
     return "\n".join(
         [
-            "# Model card: squirels",
+            f"# Model card: {name}, {SHIPPED[name]}",
             "",
             "Refines an electron shower of GFLASH to one of full simulation (Geant4), with one network",
-            "evaluation. `hepbridge refine squirels fast.h5 -o refined.h5`.",
+            f"evaluation. `hepbridge refine {name} fast.h5 -o refined.h5`.",
             "",
             "| | |",
             "|---|---|",
@@ -78,13 +89,13 @@ def card(model: Model, record: dict[str, Any], size: int) -> str:
             f"| size | {size:,} bytes, {sum(p.numel() for p in model.members[0].parameters()):,} "
             "parameters |",
             f"| made by | `make results`, then `python tools/results/ship.py`; {record['date'][:10]} |",
-            f"| digest of the file | `{record['models']['squirels']}` |",
+            f"| digest of the file | `{record['models'][name]}` |",
             "",
             "## What it reaches",
             "",
             "On samples that it never saw, against full simulation. Floor ratios: distance divided by "
             "that of two samples of full simulation, 1 is a perfect model;",
-            f"in the order {names} (e_ratio for e_sum at mixed energies). AUC (that of two samples of "
+            f"in the order {observables} (e_ratio for e_sum at mixed energies). AUC (that of two samples of "
             "full simulation).",
             "",
             "| sample | n | floor ratios | trees, cells | trees, shapes | MLP, cells | MLP, shapes |",
