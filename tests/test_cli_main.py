@@ -41,11 +41,13 @@ def test_commands() -> None:
     assert COMMANDS == [
         "bench",
         "cite",
+        "compare",
         "demo",
         "detectors",
         "evaluate",
         "info",
         "refine",
+        "show",
         "simulate",
         "train",
     ]
