@@ -121,7 +121,9 @@ def test_every_shower_is_tested_once_and_energies_stay_together(memory: type[Mem
 
 def test_a_planted_leak_is_noticed(memory: type[Memory], monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above is no formality: with rows for groups, energies leak, and it fails."""
-    monkeypatch.setattr(module, "row_groups", lambda showers: np.arange(len(showers)))
+    monkeypatch.setattr(
+        "hepbridge.metrics.cross_fit.row_groups", lambda showers: np.arange(len(showers))
+    )
     energy = np.repeat(spectrum(60, 3), 2)
     ref, cand = toy_showers(120, 1, energy), toy_showers(120, 2, energy)
     with pytest.raises(AssertionError):

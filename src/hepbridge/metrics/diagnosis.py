@@ -1,4 +1,4 @@
-"""The parts of an evaluation beyond distances: coverage, failures, memorisation, with their floors."""
+"""The parts of an evaluation beyond distances, with their floors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from hepbridge.core.progress import Bar
 from hepbridge.data.join import join
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.classifier_settings import ClassifierSettings
-from hepbridge.metrics.classifier_trees import Trees
-from hepbridge.metrics.failures import failures
+from hepbridge.metrics.classifier import ClassifierSettings, above_floor, tested
+from hepbridge.metrics.cross_fit import CLASSIFIERS, Classifier, CrossFit
+from hepbridge.metrics.failures import failures_of
 from hepbridge.metrics.memorisation import memorisation
 from hepbridge.metrics.prdc import expected_coverage, prdc, prdc_floor, showers_used
 from hepbridge.metrics.sets import SampleSet
 
-__all__ = ["STEPS", "coverage_record", "failures_record", "memorisation_record"]
+__all__ = ["STEPS", "classifier_records", "coverage_record", "memorisation_record"]
 
 STEPS = 6  # of progress, per sample
 
@@ -39,23 +39,55 @@ def coverage_record(sample: SampleSet, seed: int, bar: Bar) -> dict[str, Any]:
     }
 
 
-def failures_record(
-    sample: SampleSet, settings: ClassifierSettings, seed: int, bar: Bar
-) -> dict[str, Any]:
-    """Per level of input: ``candidates`` -> `failures`, and the ``floor``, the same of ref2."""
-    out: dict[str, Any] = {level: {"floor": None, "candidates": {}} for level in Trees.inputs}
-    samples = {**({} if sample.ref2 is None else {"": sample.ref2}), **sample.candidates}
-    for name, showers in samples.items():
-        for level, record in out.items():
-            found = failures(
-                sample.ref, showers, level=level, settings=settings, seed=seed, explain=bool(name)
-            )
-            if name:
-                record["candidates"][name] = found
-            else:
-                record["floor"] = {key: found[key] for key in ("auc", "se", "by_energy", "tail")}
-        bar.advance(STEPS, "failures")
-    return out
+def classifier_records(
+    sample: SampleSet, names: Sequence[str], settings: ClassifierSettings, seed: int, bar: Bar
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The records ``classifier``, and ``failures``: level -> ``floor``, ``candidates`` -> `failures`.
+
+    The latter explains the trees of the former, and is empty without them.
+    """
+    out: dict[str, dict[str, Any]] = {c: {n: {} for n in names} for c in sample.candidates}
+    where: dict[str, Any] = {}
+    for name in names:
+        make: type[Classifier] = CLASSIFIERS[name]
+        for level in make.inputs:
+            explained: dict[str, Any] = {"floor": None, "candidates": {}}
+            floor = None
+            if sample.ref2 is not None:
+                fit = CrossFit(sample.ref, sample.ref2, make, level, settings, seed)
+                floor = tested(fit)
+                if name == "trees":
+                    explained["floor"] = _failures(fit, floor=True)
+                bar.advance(10, f"classifier {name}")
+            for candidate, showers in sample.candidates.items():
+                fit = CrossFit(sample.ref, showers, make, level, settings, seed)
+                result = tested(fit)
+                out[candidate][name][level] = result | _beside(result, floor)
+                if name == "trees":
+                    explained["candidates"][candidate] = _failures(fit, floor=False)
+                bar.advance(10, f"classifier {name}")
+            if name == "trees":
+                where[level] = explained
+    return out, where
+
+
+def _beside(result: Mapping[str, Any], floor: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The floor of a classifier test, and how far the candidate lies above it."""
+    if floor is None:
+        missing = ("floor_auc", "floor_se", "floor_curve", "excess", "excess_upper95")
+        return dict.fromkeys(missing)
+    return {
+        "floor_auc": floor["auc"],
+        "floor_se": floor["se"],
+        "floor_curve": floor["curve"],
+        **above_floor(result["auc"], result["se"], floor["auc"], floor["se"]),
+    }
+
+
+def _failures(fit: CrossFit, *, floor: bool) -> dict[str, Any]:
+    """`failures` of a candidate; of the floor the AUC, at all energies, and the tail."""
+    found = failures_of(fit, explain=not floor)
+    return {key: found[key] for key in ("auc", "se", "by_energy", "tail")} if floor else found
 
 
 def memorisation_record(

@@ -12,30 +12,23 @@ from typing import Any
 import numpy as np
 
 from hepbridge.core.errors import ConfigError, DataError
-from hepbridge.core.progress import Bar, progress
-from hepbridge.core.rng import stream
+from hepbridge.core.progress import progress
 from hepbridge.core.units import GEV
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.advice import GOAL, advise, mean_error
-from hepbridge.metrics.classifier import (
-    CLASSIFIERS,
-    ClassifierSettings,
-    above_floor,
-    classifier_test,
-)
+from hepbridge.metrics.advice import GOAL
+from hepbridge.metrics.classifier import ClassifierSettings
+from hepbridge.metrics.cross_fit import CLASSIFIERS
 from hepbridge.metrics.diagnosis import (
     STEPS,
+    classifier_records,
     coverage_record,
-    failures_record,
     memorisation_record,
 )
-from hepbridge.metrics.distance import Floats, Pool, bootstrap_counts
-from hepbridge.metrics.family import adjusted_p
-from hepbridge.metrics.floor import Floor, half_splits
-from hepbridge.metrics.observables import OBSERVABLES, Observable, table_rows
+from hepbridge.metrics.observables import OBSERVABLES
 from hepbridge.metrics.paper import NOTE, paper_rows
+from hepbridge.metrics.rows import Measured, above, correct, mean_ratio, measure, overall
 from hepbridge.metrics.sets import SampleSet, check_names, make_sets
-from hepbridge.metrics.verdict import Verdict, combine, excess, rows_above
+from hepbridge.metrics.verdict import combine
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -144,16 +137,17 @@ def evaluate(
     sets = make_sets(ref, candidates, ref2, seed=seed)
     records: list[dict[str, Any]] = []
     judged: list[tuple[int, dict[str, Any]]] = []  # rows, and per candidate those above, by set
-    family: list[_Measured] = []  # all judged rows of all sets
+    family: list[Measured] = []  # all judged rows of all sets
     with progress("evaluate", sum(_steps(s, classifiers) for s in sets)) as bar:
         for sample in sets:
-            rows, measured = _rows(sample, seed, bootstraps, splits, goal, bar)
+            rows, measured = measure(sample, seed, bootstraps, splits, goal, bar)
             judge = [m for m in measured if m.floor is not None and m.name not in starred]
-            above = {c: _above(c, judge) for c in candidates} if judge else {}
+            higher = {c: above(c, judge) for c in candidates} if judge else {}
             if judge:
-                judged.append((len(judge), above))
+                judged.append((len(judge), higher))
                 family += judge
             energy = sample.incident_energy
+            told_apart, where = classifier_records(sample, classifiers, settings, seed, bar)
             record: dict[str, Any] = {
                 "label": sample.label,
                 "incident_energy_gev": None if energy is None else energy / GEV,
@@ -161,21 +155,23 @@ def evaluate(
                 "floor_n": None if sample.ref2 is None else sample.n,
                 "floor_source": sample.floor_source,
                 "rows": rows,
-                "verdict": {c: combine([found], len(judge)).to_dict() for c, found in above.items()}
+                "verdict": {
+                    c: combine([found], len(judge)).to_dict() for c, found in higher.items()
+                }
                 or None,
-                "ratio_geometric_mean": {c: _mean_ratio(c, judge) for c in above} or None,
-                "classifier": _classifiers(sample, classifiers, settings, seed, bar),
+                "ratio_geometric_mean": {c: mean_ratio(c, judge) for c in higher} or None,
+                "classifier": told_apart,
                 "prdc": coverage_record(sample, seed, bar),
             }
-            if "trees" in classifiers:
-                record["failures"] = failures_record(sample, settings, seed, bar)
+            if where:
+                record["failures"] = where
             if paper and not sample.mixed:
                 found = paper_rows(sample.ref, sample.candidates, bootstraps=bootstraps, seed=seed)
                 record["paper"] = {"note": NOTE, "rows": found}
             records.append(record)
     of = sum(rows for rows, _ in judged)
-    overall = {
-        c: _overall(combine([above[c] for _, above in judged], of), _correct(c, family))
+    verdict = {
+        c: overall(combine([higher[c] for _, higher in judged], of), correct(c, family))
         for c in candidates
         if of
     }
@@ -184,7 +180,7 @@ def evaluate(
         seed=seed,
         samples={name: _sample(s, (paths or {}).get(name)) for name, s in given.items()},
         sets=records,
-        verdict=overall or None,
+        verdict=verdict or None,
         starred=list(starred),
         memorisation=None
         if train is None
@@ -196,142 +192,9 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """One row of one set: the floor and each candidate's distance."""
-
-    name: str
-    floor: Floor | None
-    cells: dict[str, dict[str, Any]]  # of the record, per candidate
-
-
-def _rows(
-    sample: SampleSet, seed: int, bootstraps: int, splits: int, goal: float, bar: Bar
-) -> tuple[list[dict[str, Any]], list[_Measured]]:
-    n = sample.n
-    drawn = bootstrap_counts(n, bootstraps, stream(seed, "bootstrap", sample.label))
-    halves = half_splits(n, splits, stream(seed, "splits", sample.label), mixed=sample.mixed)
-    rows, measured = [], []
-    for observable in table_rows(mixed=sample.mixed):
-        use = observable.rows(n, sample.ref.geometry, seed)
-        reference = observable.entries(sample.ref[use])
-        std = reference.std()
-        floor = second = None
-        if sample.ref2 is not None:
-            second = observable.entries(sample.ref2[use])
-            both = Pool(reference, second)
-            floor = Floor(both.splits(halves[:, np.concatenate([use, n + use])]))
-            bar.advance(2, observable.name)
-        found: dict[str, dict[str, Any]] = {}
-        for name, showers in sample.candidates.items():
-            pool = Pool(reference, observable.entries(showers[use]))
-            count = drawn[:, use]
-            resampled = pool.bootstrap(count, count if sample.mixed else None)
-            found[name] = _cell(pool.distance(), resampled, floor, std)
-            bar.advance(1, observable.name)
-        told = None
-        if floor is not None and len(use) == n:  # a capped spectrum gains nothing from more showers
-            error = mean_error(reference, second if sample.mixed else None)
-            told = advise(floor, n, std, error, goal)
-        row = _row(observable, std, floor, found)
-        rows.append(row | {"advice": None if told is None else told.to_dict()})
-        measured.append(_Measured(observable.name, floor, found))
-    return rows, measured
-
-
-def _row(
-    observable: Observable, std: float, floor: Floor | None, found: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    return {
-        "observable": observable.name,
-        "unit": observable.unit,
-        "std_ref": std,
-        "floor": None if floor is None else floor.to_dict(),
-        "candidates": found,
-    }
-
-
-def _cell(distance: float, resampled: Floats, floor: Floor | None, std: float) -> dict[str, Any]:
-    over = None if floor is None else excess(distance, resampled, floor, std)
-    return {
-        "emd": float(resampled.mean()),
-        "sigma": float(resampled.std(ddof=1)),
-        "emd_sample": distance,
-        "ratio": distance / floor.mean if floor is not None and floor.mean > 0 else None,
-        "excess": None if over is None else over.value,
-        "excess_upper95": None if over is None else over.upper95,
-        "above_q95": None if floor is None else bool(distance > floor.q95),
-        "p_adjusted": None,  # known when all rows are
-    }
-
-
-def _above(candidate: str, rows: Sequence[_Measured]) -> tuple[int, Any]:
-    floors = [row.floor for row in rows if row.floor is not None]
-    return rows_above([row.cells[candidate]["emd_sample"] for row in rows], floors)
-
-
-def _correct(candidate: str, family: Sequence[_Measured]) -> float:
-    """Write ``p_adjusted`` into the candidate's cells; the smallest of them."""
-    floors = [row.floor for row in family if row.floor is not None]
-    cells = [row.cells[candidate] for row in family]
-    adjusted = adjusted_p([cell["emd_sample"] for cell in cells], floors)
-    for cell, p in zip(cells, adjusted, strict=True):
-        cell["p_adjusted"] = float(p)
-    return float(adjusted.min())
-
-
-def _overall(verdict: Verdict, p_max: float) -> dict[str, float]:
-    """The verdict over all rows: their number above the floor, and the largest, as two tests."""
-    p_global = min(1.0, 2.0 * min(verdict.p, p_max))
-    return verdict.to_dict() | {"p_max": p_max, "p_global": p_global}
-
-
-def _mean_ratio(candidate: str, rows: Sequence[_Measured]) -> float | None:
-    """Geometric mean of the floor ratios; None if there is none."""
-    ratios = [
-        row.cells[candidate]["emd_sample"] / row.floor.mean
-        for row in rows
-        if row.floor and row.floor.mean > 0
-    ]
-    if not ratios:
-        return None
-    return float(np.exp(np.log(ratios).mean())) if min(ratios) > 0 else 0.0
-
-
-def _classifiers(
-    sample: SampleSet, names: Sequence[str], settings: ClassifierSettings, seed: int, bar: Bar
-) -> dict[str, dict[str, Any]]:
-    out: dict[str, dict[str, Any]] = {c: {} for c in sample.candidates}
-    for name in names:
-        floor = None
-        if sample.ref2 is not None:
-            floor = classifier_test(sample.ref, sample.ref2, name, settings=settings, seed=seed)
-            bar.advance(20, f"classifier {name}")
-        for candidate, showers in sample.candidates.items():
-            found = classifier_test(sample.ref, showers, name, settings=settings, seed=seed)
-            for level, result in found.items():
-                result.update(_beside(result, None if floor is None else floor[level]))
-            out[candidate][name] = found
-            bar.advance(20, f"classifier {name}")
-    return out
-
-
-def _beside(result: Mapping[str, Any], floor: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The floor of a classifier test, and how far the candidate lies above it."""
-    if floor is None:
-        missing = ("floor_auc", "floor_se", "floor_curve", "excess", "excess_upper95")
-        return dict.fromkeys(missing)
-    return {
-        "floor_auc": floor["auc"],
-        "floor_se": floor["se"],
-        "floor_curve": floor["curve"],
-        **above_floor(result["auc"], result["se"], floor["auc"], floor["se"]),
-    }
-
-
 def _steps(sample: SampleSet, classifiers: Sequence[str]) -> int:
     floor, candidates = int(sample.ref2 is not None), len(sample.candidates)
-    each = 20 * len(classifiers) + STEPS * (1 + ("trees" in classifiers))
+    each = 20 * len(classifiers) + STEPS
     return 7 * (2 * floor + candidates) + each * (floor + candidates)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,17 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.rng import stream
 from hepbridge.core.units import GEV
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.classifier import auc_standard_error, check_equal, row_groups
-from hepbridge.metrics.classifier_inputs import Features, input_names
+from hepbridge.metrics.classifier import auc_standard_error
+from hepbridge.metrics.classifier_inputs import input_names
 from hepbridge.metrics.classifier_settings import ClassifierSettings
 from hepbridge.metrics.classifier_trees import Trees
+from hepbridge.metrics.cross_fit import CrossFit
 from hepbridge.metrics.distance import Floats
 from hepbridge.metrics.neighbours import Index
 
-__all__ = ["failures"]
+__all__ = ["failures", "failures_of"]
 
-_REPEATS = 3  # cross-validations at most: one more hardly moves the order of the showers
+_REPEATS = 3  # cross-validations at most in which inputs are shuffled
 _MOST_INPUTS = 64  # beyond, shuffling every single one takes too long
 _PER_BIN = 200  # showers per class that a bin of incident energy needs
 _BINS = 8
@@ -38,12 +38,11 @@ def failures(
     settings: ClassifierSettings | None = None,
     seed: int = 0,
     top: int = 8,
-    explain: bool = True,
 ) -> dict[str, Any]:
     """What boosted trees that tell ``cand`` from ``ref`` have seen.
 
-    The trees of the classifier test are cross-fitted: every shower is scored by trees that saw
-    neither it nor a shower of its incident energy; logits are averaged over up to 3 repeats.
+    The trees are those of the classifier test (`CrossFit`): every shower is scored by trees that saw
+    neither it nor a shower of its incident energy; logits are averaged over the seeds.
 
     - ``auc``, ``se``, and ``by_energy``: the same in bins of incident energy of equal content
       (``low_gev``, ``high_gev``, ``mean_gev``, ``n`` per class), at least 200 showers each; one bin
@@ -59,9 +58,6 @@ def failures(
     - ``tail``: ``share`` of candidate showers beyond the score that 1 % of the reference showers
       exceed, with ``se``: 0.01 without a fault, larger where a few showers are very wrong.
 
-    Without ``explain``, as for a floor, ``importances`` and ``suspects`` are empty, which is most of
-    the work saved.
-
     Every sample has a most suspicious shower: without an AUC or a tail above the floor (the same of
     a second full simulation), the list holds chance fluctuations. Blind to what the inputs of the
     level do not contain, and to everything that trees cannot learn from this many showers.
@@ -71,68 +67,38 @@ def failures(
     if level not in Trees.inputs:
         raise ConfigError(f"unknown level {level!r}; available: {', '.join(Trees.inputs)}")
     settings = settings or ClassifierSettings()
-    check_equal(ref, cand, settings.folds)
-    inputs = Trees.inputs[level]
-    found = _CrossFit(np.concatenate([inputs(ref), inputs(cand)]), ref, cand, settings, seed)
-    names = input_names(level, ref.geometry)
-    n = len(ref)
+    return failures_of(CrossFit(ref, cand, Trees, level, settings, seed), top=top)
+
+
+def failures_of(fit: CrossFit, *, top: int = 8, explain: bool = True) -> dict[str, Any]:
+    """`failures` of trees that a classifier test has trained already.
+
+    Without ``explain``, as for a floor, ``importances`` and ``suspects`` are empty: all the work.
+    """
+    found = _Scores(fit)
+    names = input_names(fit.level, fit.ref.geometry)
+    n = len(fit.ref)
     return {
         **found.auc(np.arange(n)),
         "n": n,
-        "by_energy": [_bin(ref, rows) | found.auc(rows) for rows in _energy_bins(ref)],
+        "by_energy": [_bin(fit.ref, rows) | found.auc(rows) for rows in _energy_bins(fit.ref)],
         "importances": found.importances(names) if explain else [],
-        "suspects": _suspects(found.x, found.logit, names, ref, cand, top) if explain else [],
+        "suspects": _suspects(fit, found.logit, names, top) if explain else [],
         "tail": _tail(found.logit),
     }
 
 
-@dataclass
-class _Fold:
-    trees: Trees
-    test: Index  # rows of x
-    score: Floats
+class _Scores:
+    """What cross-fitted trees say of the showers they did not see."""
 
-
-class _CrossFit:
-    """Trees for every fold and repeat, and what they say of the showers they did not see."""
-
-    def __init__(
-        self,
-        x: Features,
-        ref: Showers,
-        cand: Showers,
-        settings: ClassifierSettings,
-        seed: int,
-    ) -> None:
-        n = len(ref)
-        self.x, self.n, self.seed = x, n, seed
-        self.label = np.arange(2 * n) >= n
-        weights = [
-            np.ones(n) if s.weights is None else s.weights / s.weights.mean() for s in (ref, cand)
-        ]
-        self.weights = np.concatenate(weights)
-        self.energy = np.tile(ref.incident_energy, 2)
-        self.folds: list[_Fold] = []
-        self.repeats = min(settings.seeds, _REPEATS)
-        groups = row_groups(ref)
-        for repeat in range(self.repeats):
-            self._fit(settings, groups, stream(seed, "failures", repeat))
-        self.logit = np.zeros(2 * n)
+    def __init__(self, fit: CrossFit) -> None:
+        self.fit, self.n = fit, len(fit.ref)
+        self.repeats = fit.settings.seeds
+        self.folds = [fold for repeat in range(self.repeats) for fold in fit.folds(repeat)]
+        self.logit = np.zeros(2 * self.n)
         for fold in self.folds:
             p = np.clip(fold.score, 1e-9, 1 - 1e-9)
             self.logit[fold.test] += np.log(p / (1 - p)) / self.repeats
-
-    def _fit(self, settings: ClassifierSettings, groups: Index, rng: np.random.Generator) -> None:
-        from threadpoolctl import threadpool_limits
-
-        number = np.tile((rng.permutation(groups.max() + 1) % settings.folds)[groups], 2)
-        for k in range(settings.folds):
-            train, test = np.flatnonzero(number != k), np.flatnonzero(number == k)
-            trees = Trees(settings, int(rng.integers(2**31)))
-            with threadpool_limits(1, user_api="openmp"):
-                trees.fit(self.x[train], self.label[train], self.weights[train], groups)
-                score = trees.score(self.x[test])
-            self.folds.append(_Fold(trees, test, score))
 
     def auc(self, rows: Index) -> dict[str, float]:
         """``auc`` of rows (of 0 … n) of both classes, the mean over the folds, and its ``se``."""
@@ -141,28 +107,33 @@ class _CrossFit:
         found = [self._fold_auc(f.test, f.score, chosen[f.test]) for f in self.folds]
         size = np.array([pairs for _, pairs in found])
         auc = float(np.average([auc for auc, _ in found], weights=size))
-        return {"auc": auc, "se": auc_standard_error(auc, *self._effective(rows))}
+        effective = self.fit.effective(rows + self.n), self.fit.effective(rows)
+        return {"auc": auc, "se": auc_standard_error(auc, *effective)}
 
     def importances(self, names: list[str]) -> list[dict[str, Any]]:
-        if self.x.shape[1] > _MOST_INPUTS:
+        every = self.fit.x
+        if every.shape[1] > _MOST_INPUTS:
             return []
         from threadpoolctl import threadpool_limits
 
-        drops = np.empty((len(self.folds), self.x.shape[1]))
+        energy = np.tile(self.fit.ref.incident_energy, 2)
+        repeats = min(self.repeats, _REPEATS)
+        folds = self.folds[: repeats * self.fit.settings.folds]
+        drops = np.empty((len(folds), every.shape[1]))
         with threadpool_limits(1, user_api="openmp"):
-            for i, fold in enumerate(self.folds):
-                rng = stream(self.seed, "failures shuffle", i)
+            for i, fold in enumerate(folds):
+                rng = stream(self.fit.seed, "failures shuffle", i)
                 before, _ = self._fold_auc(fold.test, fold.score)
-                shuffled = _shuffled(self.energy[fold.test], rng)
-                x = self.x[fold.test].copy()
+                shuffled = _shuffled(energy[fold.test], rng)
+                x = every[fold.test].copy()
                 for j in range(x.shape[1]):
                     kept = x[:, j].copy()
                     x[:, j] = kept[shuffled]
-                    drops[i, j] = before - self._fold_auc(fold.test, fold.trees.score(x))[0]
+                    drops[i, j] = before - self._fold_auc(fold.test, fold.model.score(x))[0]
                     x[:, j] = kept
         mean = drops.mean(axis=0)
         # repeats test the same showers: only the folds of one are independent
-        error = drops.std(axis=0, ddof=1) / np.sqrt(len(self.folds) / self.repeats)
+        error = drops.std(axis=0, ddof=1) / np.sqrt(self.fit.settings.folds)
         return [
             {"name": names[j], "drop": float(mean[j]), "se": float(error[j])}
             for j in np.argsort(-mean, kind="stable")
@@ -174,16 +145,13 @@ class _CrossFit:
         """AUC of the chosen test rows, and the number of pairs that it is made of."""
         from sklearn.metrics import roc_auc_score
 
-        label, weight = self.label[test][chosen], self.weights[test][chosen]
+        rows = test[chosen]
+        label = self.fit.label[rows]
         pairs = float(label.sum() * (~label).sum())
         if not pairs:
             return 0.5, 0.0
-        return float(roc_auc_score(label, score[chosen], sample_weight=weight)), pairs
-
-    def _effective(self, rows: Index) -> tuple[float, float]:
-        w = self.weights[rows + self.n], self.weights[rows]
-        positive, negative = (float(v.sum() ** 2 / (v @ v)) for v in w)
-        return positive, negative
+        weights = self.fit.weights_of(rows)
+        return float(roc_auc_score(label, score[chosen], sample_weight=weights)), pairs
 
 
 def _shuffled(energy: Floats, rng: np.random.Generator) -> Index:
@@ -223,9 +191,8 @@ def _tail(logit: Floats) -> dict[str, float]:
     return {"share": share, "se": float(error), "expected": _TAIL}
 
 
-def _suspects(
-    x: Features, logit: Floats, names: list[str], ref: Showers, cand: Showers, top: int
-) -> list[dict[str, Any]]:
+def _suspects(fit: CrossFit, logit: Floats, names: list[str], top: int) -> list[dict[str, Any]]:
+    x, ref, cand = fit.x, fit.ref, fit.cand
     n = len(ref)
     found = []
     for row in np.argsort(-logit[n:], kind="stable")[:top]:

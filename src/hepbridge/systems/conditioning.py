@@ -113,7 +113,7 @@ _SIDES = ("fast", "full")
 
 
 def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
-    out: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    out: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]  # torch's own lacks types
     return out
 
 

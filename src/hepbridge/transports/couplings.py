@@ -17,6 +17,7 @@ __all__ = [
     "assign",
     "draw_pairs",
     "order_rows",
+    "random_images",
     "random_windows",
     "symmetrise",
     "symmetrise_together",
@@ -66,11 +67,7 @@ def draw_pairs(
     x0, x1, conditions = batch.source, batch.target, batch.conditions
     if pairs.coupled:
         return conditions, x0, x1
-    if pairs.moves:
-        (x0, x1), conditions = symmetrise_together(batch, (x0, x1), rng)
-    elif pairs.symmetries is not None:
-        x0 = symmetrise(x0, pairs.symmetries, rng)
-        x1 = symmetrise(x1, pairs.symmetries, rng)
+    (x0, x1), conditions = random_images(batch, (x0, x1), rng)
     others = [value for name, value in conditions.items() if name != pairs.order]
     if scale is None or (others and condition_weight == float("inf")):
         return conditions, x0, x1
@@ -119,6 +116,21 @@ def symmetrise(x: Tensor, permutations: Tensor, rng: np.random.Generator) -> Ten
     """Each row (N, d) moved by a random element of the group ``permutations`` (g, d)."""
     g = torch.from_numpy(rng.integers(0, len(permutations), len(x)))
     return x.gather(1, permutations[g.to(permutations.device)])
+
+
+def random_images(
+    pairs: Pairs, samples: Sequence[Tensor], rng: np.random.Generator
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Random symmetry images of ``samples`` (N, d), and the conditions that they have.
+
+    Independent ones of each sample, unless conditions of ``pairs`` move along with them: then one
+    element moves all of a row. Without a symmetry nothing moves.
+    """
+    if pairs.symmetries is None:
+        return list(samples), pairs.conditions
+    if pairs.moves:
+        return symmetrise_together(pairs, samples, rng)
+    return [symmetrise(x, pairs.symmetries, rng) for x in samples], pairs.conditions
 
 
 def symmetrise_together(

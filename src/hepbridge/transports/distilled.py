@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.networks.mlp import ResidualMLP
-from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise, symmetrise_together
+from hepbridge.transports.couplings import (
+    draw_pairs,
+    order_rows,
+    random_images,
+    symmetrise_together,
+)
 from hepbridge.transports.discrepancies import sliced_energy_distance
 from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
@@ -168,12 +173,8 @@ class Distilled(nn.Module):
         conditions = dict(shown.conditions)
 
         def prepare(rng: np.random.Generator) -> None:
-            source = shown.source
-            if pairs.moves:
-                (source,), moved = symmetrise_together(shown, (source,), rng)
-                conditions.update(moved)
-            elif pairs.symmetries is not None:
-                source = symmetrise(source, pairs.symmetries, rng)
+            (source,), moved = random_images(shown, (shown.source,), rng)
+            conditions.update(moved)
             lessons[:] = [source, self._move(teacher, source, conditions)]
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Any]:

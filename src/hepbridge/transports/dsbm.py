@@ -13,7 +13,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.core.rng import stream
 from hepbridge.networks.mlp import ResidualMLP
-from hepbridge.transports.couplings import draw_pairs, order_rows, symmetrise, symmetrise_together
+from hepbridge.transports.couplings import draw_pairs, order_rows, random_images
 from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
 __all__ = ["DSBM"]
@@ -328,10 +328,8 @@ class DSBM(nn.Module):
         part = pairs.rows(torch.from_numpy(rows))
         x = part.target if trained == _FORWARD else part.source
         named = part.conditions
-        if pairs.moves and not pairs.coupled:
-            (x,), named = symmetrise_together(part, (x,), rng)
-        elif pairs.symmetries is not None and not pairs.coupled:
-            x = symmetrise(x, pairs.symmetries, rng)
+        if not pairs.coupled:
+            (x,), named = random_images(part, (x,), rng)
         return {"end": x[:, : self.moving], "c": self._context(named, x)}
 
     @torch.no_grad()

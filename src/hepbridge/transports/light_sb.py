@@ -13,7 +13,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.core.rng import stream
 from hepbridge.networks.mlp import ResidualMLP
-from hepbridge.transports.couplings import symmetrise, symmetrise_together
+from hepbridge.transports.couplings import random_images
 from hepbridge.transports.options import whole_numbers
 
 __all__ = ["LightSB", "MixturePotential"]
@@ -179,13 +179,7 @@ class LightSB(nn.Module):
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
             some = pairs.rows(torch.from_numpy(rng.integers(len(pairs), size=self.batch_size)))
-            x, y = some.source, some.target
-            named = some.conditions
-            if pairs.moves:
-                (x, y), named = symmetrise_together(some, (x, y), rng)
-            elif pairs.symmetries is not None:
-                x = symmetrise(x, pairs.symmetries, rng)
-                y = symmetrise(y, pairs.symmetries, rng)
+            (x, y), named = random_images(some, (some.source, some.target), rng)
             c = self._named(named)
             return {"x": x, "y": y} if c is None else {"x": x, "y": y, "c": c}
 
