@@ -167,7 +167,7 @@ main(["--version"])
 @pytest.mark.parametrize("words", [["--version"], ["cite"], ["--json", "cite"], ["cite", "--help"]])
 def test_output_that_cannot_be_printed(words: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "hepbridge.cli", *words]
+        command = [sys.executable, "-m", "hepbridge", *words]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     expected = "error: cannot write to standard output: no space left on device\n"
     assert (done.returncode, done.stderr) == (errors.OutputError.exit_code, expected)
@@ -195,7 +195,7 @@ def test_usage_error(words: list[str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end differently on Windows")
 def test_reader_that_goes_away() -> None:
     """``hepbridge cite | head -0`` says nothing on standard error."""
-    command = [sys.executable, "-m", "hepbridge.cli", "cite"]
+    command = [sys.executable, "-m", "hepbridge", "cite"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()

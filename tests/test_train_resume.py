@@ -106,7 +106,7 @@ def test_two_processes_train_one_model(pairs, tmp_path: Path) -> None:
         "--standalone",
         "--nproc_per_node=2",
         "-m",
-        "hepbridge.cli",
+        "hepbridge",
     ]
     words = ["train", "squirels", "--fast", "fast.h5", "--full", "full.h5", "-o", "m.safetensors"]
     small = [w for override in SMALL[:-1] for w in ("--set", override)]
