@@ -178,9 +178,9 @@ class _Space:
         if self.deep:
             front, back = self.depths[0][0], self.depths[-1][1]
             ax.set(xlim=(front, back), ylim=(-r, r), zlim=(-r, r))
-            ax.set_box_aspect((self.depth / (2 * r), 1, 1), zoom=1.02)
+            ax.set_box_aspect((self.depth / (2 * r), 1, 1), zoom=0.93)
             ax.view_init(elev=18, azim=-62)
-            ax.set_xlabel("Depth [mm]", labelpad=4)
+            ax.set_xlabel("Depth [mm]", labelpad=3)
             ax.set_ylabel("x [mm]", labelpad=-1)
             ax.set_zlabel("y [mm]", labelpad=-3)
         else:
