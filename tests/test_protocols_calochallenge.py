@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +121,11 @@ def smeared(cells: np.ndarray) -> np.ndarray:
         (smeared, "e_tot"),
     ],
 )
-def test_planted_defects_are_caught(tmp_path: Path, defect: object, row: str) -> None:
+def test_planted_defects_are_caught(
+    tmp_path: Path, defect: Callable[[np.ndarray], np.ndarray], row: str
+) -> None:
     """The defect's own histogram is far above chance; that of an honest second sample is not."""
-    bad = defect(toy(2))  # type: ignore[operator]
+    bad = defect(toy(2))
     found = protocol(tmp_path).evaluate(
         source("ref", toy(1)), {"bad": source("bad", bad)}, source("ref2", toy(3))
     )
@@ -323,4 +326,5 @@ def test_command_on_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     again = runner.invoke(app, command)
     assert again.exit_code != 0 and "holds a report already" in again.output
     lost = runner.invoke(app, [a for a in command if a not in ("--protocol", "calochallenge")])
+    assert "<title>hepbridge report: gen" in Path("out/report.html").read_text("utf-8")
     assert lost.exit_code != 0 and "only with --protocol" in lost.output

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.data import Geometry
-from hepbridge.data.binning_xml import read_binning, write_binning
+from hepbridge.data.binning_xml import Binning, read_binning, write_binning
 from hepbridge.data.cells import CellLayer, PolarCells, XYCells
 from hepbridge.metrics.protocols.challenge_data import DATASETS, challenge_data, of_binning
 from hepbridge.metrics.protocols.histograms import chi2, expected_separation, fill, separation
@@ -148,7 +149,7 @@ def test_unknown_data_sets_and_thresholds() -> None:
         challenge_data("4")
     binning = type("B", (), {"geometry": GEOMETRY, "particle": "photon", "layer_ids": (0, 1, 2)})
     with pytest.raises(ConfigError, match="positive energy, not 0"):
-        of_binning(binning, 0.0)  # type: ignore[arg-type]
+        of_binning(cast(Binning, binning), 0.0)
 
 
 def test_fill_against_a_loop() -> None:

@@ -26,7 +26,7 @@ def by_protocol(
     seed: int,
     overwrite: bool,
 ) -> None:
-    """Evaluate ``files`` ("ref", maybe "ref2", candidates) and write ``metrics.json`` to ``output``."""
+    """Evaluate ``files`` ("ref", maybe "ref2", candidates) and write the report to ``output``."""
     from rich.console import Group
 
     from hepbridge import __version__
@@ -34,7 +34,8 @@ def by_protocol(
     from hepbridge.metrics.protocols.base import EvaluationProtocol, Source
     from hepbridge.metrics.sets import check_names
     from hepbridge.report import check_directory
-    from hepbridge.report.protocol import protocol_tables, write_protocol
+    from hepbridge.report.protocol import protocol_tables
+    from hepbridge.report.protocol_page import write_protocol
 
     own = {k: v for k, v in options.items() if k != "sampling_fraction" and v is not None}
     protocol: EvaluationProtocol = PROTOCOLS[name](**own)
@@ -55,5 +56,5 @@ def by_protocol(
         "hepbridge": __version__,
     }
     path = write_protocol(record, output, overwrite=overwrite)
-    session.result({"output": path, **record}, Group(*protocol_tables(record)))
+    session.result({"report": path, **record}, Group(*protocol_tables(record)))
     session.note(f"wrote {path}")

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import platform
-import struct
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hepbridge.data.showers import Showers
 from hepbridge.report import diagnosis, failures, learning_curves
+from hepbridge.report.jinja import image, render, versions
 from hepbridge.report.plate import Plate
-from hepbridge.report.text import above_floor, name_of, number, p_value, percent, plus_minus, times
+from hepbridge.report.text import plus_minus
 from hepbridge.report.words import GRADES, MARKS, against_baselines, grade, halved, judge, losses
 
 __all__ = ["page"]
 
 _NAMES = {"ref": "ref (full simulation)", "ref2": "ref2 (second full simulation)"}
-_VERSIONS = ("numpy", "scipy", "scikit-learn", "matplotlib", "hist")
 
 
 def page(
@@ -36,28 +30,13 @@ def page(
 
     ``samples`` are those of the record, and ``mixed`` those that only the figures show.
     """
-    environment = Environment(
-        loader=PackageLoader("hepbridge.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=number,
-        percent=percent,
-        times=times,
-        name_of=name_of,
-        grade=grade,
-        repr=repr,
-        p_value=p_value,
-        above_floor=above_floor,
-    )
     names = list(
         dict.fromkeys(n for s in record["sets"] for row in s["rows"] for n in row["candidates"])
     )
-    drawn = [(plate, None if png is None else _image(png)) for plate, png in plates]
-    return environment.get_template("report.html.j2").render(
+    drawn = [(plate, None if png is None else image(png)) for plate, png in plates]
+    return render(
+        "report.html.j2",
+        {"grade": grade},
         record=record,
         names=names,
         fast=fast,
@@ -70,15 +49,15 @@ def page(
         marks=MARKS,
         plus_minus=plus_minus,
         figures=[
-            (p, image) for p, image in drawn if p.key not in (learning_curves.KEY, *failures.KEYS)
+            (p, png) for p, png in drawn if p.key not in (learning_curves.KEY, *failures.KEYS)
         ],
-        where=[(p, image) for p, image in drawn if p.key in failures.KEYS],
+        where=[(p, png) for p, png in drawn if p.key in failures.KEYS],
         suspects=diagnosis.suspect_rows(record, refined or names[-1]),
         coverage=diagnosis.coverage_rows(record),
         memorised=diagnosis.memorisation_words(record),
         advised=diagnosis.advice_rows(record),
         advice=diagnosis.advice(record),
-        curves=[(p, image) for p, image in drawn if p.key == learning_curves.KEY],
+        curves=[(p, png) for p, png in drawn if p.key == learning_curves.KEY],
         samples=[
             {
                 "name": _NAMES.get(name, name),
@@ -92,22 +71,8 @@ def page(
             for name, showers in mixed.items()
         ],
         classifiers=_classifier_rows(record),
-        versions={
-            "hepbridge": record["hepbridge"],
-            "Python": platform.python_version(),
-            **{name: version(name) for name in _VERSIONS},
-        },
+        versions=versions(record["hepbridge"]),
     )
-
-
-def _image(png: bytes) -> dict[str, Any]:
-    """Data URI and half size: figures of 200 dpi are shown at 100, sharp on any screen."""
-    width, height = struct.unpack(">II", png[16:24])
-    return {
-        "uri": "data:image/png;base64," + base64.b64encode(png).decode("ascii"),
-        "width": width // 2,
-        "height": height // 2,
-    }
 
 
 def _listed(showers: Showers) -> dict[str, Any]:

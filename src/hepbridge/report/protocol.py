@@ -1,21 +1,19 @@
-"""The record of a protocol (`hepbridge.metrics.protocols`) as tables and as a file."""
+"""The record of a protocol (`hepbridge.metrics.protocols`) as tables, for terminal and page alike."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from hepbridge.report.text import number, shorthand
-from hepbridge.report.writer import check_directory, replacing
 
-__all__ = ["protocol_tables", "write_protocol"]
+__all__ = ["NAMES", "Numbers", "Record", "numbers", "places", "protocol_tables"]
 
-_NAMES = {
+NAMES = {
     "e_tot": "E_tot / E_inc",
     "e_tot_fixed": "E_tot / E_inc, each energy",
     "e_layer": "layer energies",
@@ -30,37 +28,37 @@ _NAMES = {
     "auc_high": "AUC, high level",
 }
 _E3 = 1e3  # separations, FPD and KPD are given in units of 1e-3, as in the published tables
+_WORDS = ("better", "worse", "worst")  # columns of words, not of numbers
 Record = Mapping[str, Any]
 
 
-def write_protocol(record: Record, out_dir: str | Path, *, overwrite: bool = False) -> Path:
-    """Write ``metrics.json`` into a new folder; returns its path. Raises OutputError."""
-    out_dir = check_directory(out_dir, overwrite=overwrite)
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    with replacing(out_dir) as folder:
-        (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    return out_dir / "metrics.json"
+@dataclass(frozen=True)
+class Numbers:
+    """A table: ``rows`` of texts under ``heads``, the first of which names the row."""
+
+    title: str
+    caption: str
+    heads: list[str]
+    rows: list[list[str]]
+
+    def words(self, column: int) -> bool:
+        """Whether a column holds words, set to the left."""
+        return column == 0 or self.heads[column] in _WORDS
 
 
 def protocol_tables(record: Record) -> Iterator[Table]:
-    """For every candidate its numbers, and its place among the published ones."""
+    """For every candidate its numbers, and its place among the published ones, for the terminal."""
     for name, found in record["candidates"].items():
-        yield _numbers(record, name, found)
+        yield _table(numbers(record, name))
         if found["ranking"]:
-            yield _places(record, name, found)
+            yield _table(places(record, name))
 
 
-def _numbers(record: Record, name: str, found: Record) -> Table:
-    out = _table(
-        f"{record['protocol']} {record['dataset']}: {name} against full simulation "
-        f"({found['n']:,} and {record['samples']['ref']['n']:,} showers)",
-        "Separation power, FPD and KPD in units of 1e-3, AUC and JSD as they are; smaller is "
-        "better. protocol: as published; corrected: with everything outside the plotted range, "
-        "and without the bias of repeated draws; by chance: a perfect candidate of this size; "
-        "floor: the second full simulation, for the column before it.",
-        ["quantity", "protocol", "floor", "corrected", "floor", "by chance", "chi2/ndf", "worst"],
-    )
+def numbers(record: Record, name: str) -> Numbers:
+    """The numbers of a candidate, as the protocol has them and corrected, beside their floors."""
+    found = record["candidates"][name]
     floor = record["floor"] or {}
+    rows = []
     for group, row in found["groups"].items():
         ground = floor.get("groups", {}).get(group, {})
         cells = [
@@ -69,23 +67,33 @@ def _numbers(record: Record, name: str, found: Record) -> Table:
             for of in (row, ground)
         ]
         chance = _value(row["expected"], _E3)
-        out.add_row(_NAMES[group], *cells, chance, _value(row["chi2_ndf"]), row["worst"])
+        rows.append([NAMES[group], *cells, chance, _value(row["chi2_ndf"]), row["worst"]])
     for key in ("fpd", "kpd"):
         cells = [
-            _with(of, *names, _E3)
-            for names in (("value", "error"), ("unbiased", "unbiased_error"))
+            _with(of, *pair, _E3)
+            for pair in (("value", "error"), ("unbiased", "unbiased_error"))
             for of in (found[key], floor.get(key, {}))
         ]
-        out.add_row(_NAMES[key], *cells, "0", "", "")
+        rows.append([NAMES[key], *cells, "0", "", ""])
     for key, row in found["classifier"].items():
         ground = floor.get("classifier", {}).get(key, {})
         for score, chance in (("auc", "0.5"), ("jsd", "0")):
             cells = [_with(of, score, f"{score}_std") for of in (row, ground)]
-            out.add_row(f"{score.upper()}, {key}", *cells, "", "", chance, "", "")
-    return out
+            rows.append([f"{score.upper()}, {key}", *cells, "", "", chance, "", ""])
+    return Numbers(
+        f"{record['protocol']} {record['dataset']}: {name} against full simulation "
+        f"({found['n']:,} and {record['samples']['ref']['n']:,} showers)",
+        "Separation power, FPD and KPD in units of 1e-3, AUC and JSD as they are; smaller is "
+        "better. protocol: as published; corrected: with everything outside the plotted range, "
+        "and without the bias of repeated draws; by chance: a perfect candidate of this size; "
+        "floor: the second full simulation, for the column before it.",
+        ["quantity", "protocol", "floor", "corrected", "floor", "by chance", "chi2/ndf", "worst"],
+        rows,
+    )
 
 
-def _places(record: Record, name: str, found: Record) -> Table:
+def places(record: Record, name: str) -> Numbers:
+    """The place of a candidate, whose record has a ``ranking``, among the published entries."""
     source = record["published"]
     size = (
         ""
@@ -95,40 +103,43 @@ def _places(record: Record, name: str, found: Record) -> Table:
             "separation powers, FPD and KPD larger, and classifiers weaker."
         )
     )
-    out = _table(
-        f"{name} among the published entries of data set {record['dataset']}",
-        f"{source['title']}, arXiv:{source['arxiv']}.{size}",
-        ["metric", "value", "place", "better", "worse", "Geant4"],
-    )
-    for metric, row in found["ranking"].items():
+    rows = []
+    for metric, row in record["candidates"][name]["ranking"].items():
         scale = 1.0 if metric.startswith("auc") else _E3
         neighbours = (
             "–" if pair is None else f"{pair[0]} {_value(pair[1], scale)}"
             for pair in (row["better"], row["worse"])
         )
-        out.add_row(
-            _NAMES[metric],
-            _value(row["value"], scale),
-            f"{row['rank']} of {row['of']}",
-            *neighbours,
-            _value(row["floor"], scale),
+        rows.append(
+            [
+                NAMES[metric],
+                _value(row["value"], scale),
+                f"{row['rank']} of {row['of']}",
+                *neighbours,
+                _value(row["floor"], scale),
+            ]
         )
-    return out
+    return Numbers(
+        f"{name} among the published entries of data set {record['dataset']}",
+        f"{source['title']}, arXiv:{source['arxiv']}.{size}",
+        ["metric", "value", "place", "better", "worse", "Geant4"],
+        rows,
+    )
 
 
-def _table(title: str, caption: str, heads: list[str]) -> Table:
+def _table(shown: Numbers) -> Table:
     out = Table(
-        title=title,
-        caption=caption,
+        title=shown.title,
+        caption=shown.caption,
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    for k, head in enumerate(heads):
-        out.add_column(
-            head, justify="left" if k == 0 or head in ("better", "worse", "worst") else "right"
-        )
+    for k, head in enumerate(shown.heads):
+        out.add_column(head, justify="left" if shown.words(k) else "right")
+    for row in shown.rows:
+        out.add_row(*row)
     return out
 
 

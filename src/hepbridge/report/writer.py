@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -20,10 +21,11 @@ from hepbridge.report.failures import failure_plates
 from hepbridge.report.figures import draw_all
 from hepbridge.report.html import page
 from hepbridge.report.learning_curves import learning_curves
+from hepbridge.report.plate import Plate
 from hepbridge.report.samples import Samples, drawn_sets
 from hepbridge.report.style import RC, roles, styles
 
-__all__ = ["check_directory", "replacing", "write"]
+__all__ = ["Report", "check_directory", "write", "written"]
 
 _CONTENT = {"report.html", "metrics.json", "figures"}
 
@@ -53,35 +55,59 @@ def write(
     Returns the path of the page. Raises OutputError as `check_directory` says, DataError if the
     showers are not those of the evaluation, ConfigError for unknown names.
     """
-    out_dir = check_directory(out_dir, overwrite=overwrite)
     record = as_record(evaluation)
     fast, refined = roles(candidates, fast, refined)
     look = styles(candidates, fast, refined)
     sets = drawn_sets(record, (ref, candidates, ref2), mixed, bands)
-    with replacing(out_dir) as folder, matplotlib.rc_context(cast(Any, RC)):
-        (folder / "figures").mkdir()
-        plates = []
+    with written(out_dir, record, overwrite=overwrite) as report:
         drawn = chain(
             draw_all(sets, look, fast, refined),
             learning_curves(record, look, fast),
             failure_plates(record, sets, look, fast, refined),
         )
-        for plate in drawn:
-            png = None
-            if plate.figure is not None:
-                path = folder / "figures" / f"{plate.key}.png"
-                plate.figure.savefig(path)
-                # without dates, so that the same numbers give the same bytes
-                plate.figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-                png = path.read_bytes()
-            plates.append((plate, png))
+        plates = [(plate, report.save(plate)) for plate in drawn]
         samples = _by_name((ref, candidates, ref2))
         only_drawn = _by_name(mixed) if mixed is not None else {}
-        text = page(record, plates, samples, only_drawn, fast=fast, refined=refined)
-        (folder / "report.html").write_text(text, encoding="utf-8")
-        metrics = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        report.page(page(record, plates, samples, only_drawn, fast=fast, refined=refined))
+    return report.path
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report in the making: its pieces are written into ``folder``; ``path`` is its page's."""
+
+    folder: Path
+    path: Path
+
+    def save(self, plate: Plate) -> bytes | None:
+        """The figure as PNG and PDF in ``figures/``; returns the PNG, None without a figure."""
+        if plate.figure is None:
+            return None
+        path = self.folder / "figures" / f"{plate.key}.png"
+        plate.figure.savefig(path)
+        # without dates, so that the same numbers give the same bytes
+        plate.figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        return path.read_bytes()
+
+    def page(self, text: str) -> None:
+        (self.folder / self.path.name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written(
+    out_dir: str | Path, record: Mapping[str, Any], *, overwrite: bool = False
+) -> Iterator[Report]:
+    """A report with ``record`` as its ``metrics.json``, drawn in the style of `RC`.
+
+    It takes its place when the block ends without an error. Raises OutputError as
+    `check_directory` says.
+    """
+    out_dir = check_directory(out_dir, overwrite=overwrite)
+    metrics = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    with _replacing(out_dir) as folder, matplotlib.rc_context(cast(Any, RC)):
+        (folder / "figures").mkdir()
         (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
-    return out_dir / "report.html"
+        yield Report(folder, out_dir / "report.html")
 
 
 def _by_name(samples: Samples) -> dict[str, Showers]:
@@ -119,7 +145,7 @@ def check_directory(path: str | Path, *, overwrite: bool = False) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def _replacing(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its name if the block ends without an error."""
     token = secrets.token_hex(4)
     temporary, old = (path.with_name(f".{path.name}.{token}.{kind}") for kind in ("part", "old"))
