@@ -24,7 +24,8 @@ from hepbridge.networks import ResidualMLP
 from hepbridge.systems.inference import refine_cells
 from hepbridge.systems.model_file import Domain, Model
 from hepbridge.systems.recipe import load_recipe
-from hepbridge.systems.squirels import Squirels, SquirelsConfig
+from hepbridge.systems.squirels import Squirels
+from hepbridge.systems.squirels_config import SquirelsConfig
 from hepbridge.transforms import log_energy
 
 TILES = (256, 4)

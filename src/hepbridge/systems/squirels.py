@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from hepbridge.core.errors import ConfigError
@@ -18,76 +16,17 @@ from hepbridge.core.rng import event_normal
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.build_transport import build_transport
-from hepbridge.systems.conditioning import (
-    ENERGY,
-    Conditioning,
-    chosen,
-    degree_for,
-    elements_that_hold,
-)
+from hepbridge.systems.conditioning import ENERGY, Conditioning
 from hepbridge.systems.refiner import Refiner, SystemConfig
+from hepbridge.systems.squirels_config import SquirelsConfig, elements_of, rings_of
 from hepbridge.transforms.conditional_quantile import Z_MAX, ConditionalQuantile
 from hepbridge.transforms.marginals import matched
 from hepbridge.transforms.shower_coordinates import ShowerCoordinates, log_energy
 from hepbridge.transports.quantile import Quantile
 
-__all__ = ["Squirels", "SquirelsConfig"]
+__all__ = ["Squirels"]
 
 _ROWS = 2048  # moved at once
-_DENSE = 0.99  # share of the showers that hit a cell of a dense ring, at least
-
-
-class SquirelsConfig(SystemConfig):
-    """What to build.
-
-    Attributes:
-        transport: a registered transport that works between the two halves of the quantile
-            transport, or null for the quantile transport alone (no network).
-        options: its constructor arguments.
-        rings: which sums of cells become coordinates of their own: the energy outside the central
-            ring (``core``), or that of every ring but the central one.
-        dense: number of rings, from the centre, whose cells are coordinates as shares of their ring
-            (`ShowerCoordinates`); ``auto``: those of which 99 % of the full showers hit every cell;
-            0: none, all cells are energies.
-        sum_weight: weight of such a coordinate in the loss of transports that weight them, cells
-            having 1.
-        symmetry: use the symmetry that the geometry declares; ``auto`` verifies it on the data.
-        match_marginals: after the training, correct the marginals of the cells that the transport
-            makes of the fast showers (`transforms.matched`); it costs nothing when refining.
-        conditions: further conditions of the showers that are used, e.g. ``theta_rad``, ``phi_rad``,
-            ``x_mm``, ``y_mm``; ``auto``: all that vary in the training sample.
-        degree_in_conditions: of the polynomials of `ConditionFrame`; ``auto``: as large as leaves
-            80 pairs (and their symmetry images) for each coefficient.
-        elements: numbers of the elements of the symmetry that are used, if it is and there are
-            further conditions; empty: all. ``symmetry: auto`` finds them (`invariant_elements`).
-        knots, nodes, degree: of the quantile tables.
-    """
-
-    transport: str | None = "flow_matching"
-    options: dict[str, Any] = Field(default_factory=dict)
-    sum_weight: float = 10.0
-    symmetry: Literal["auto", "declared", "none"] = "auto"
-    rings: Literal["none", "core", "all"] = "all"
-    dense: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
-    match_marginals: bool = False
-    knots: Annotated[int, Field(ge=3, le=10_000)] = 91
-    nodes: Annotated[int, Field(ge=2, le=10_000)] = 49
-    degree: Annotated[int, Field(ge=0, le=100)] = 3
-    conditions: list[str] | Literal["auto"] = Field(default_factory=list)
-    degree_in_conditions: Annotated[int, Field(ge=1, le=8)] | Literal["auto"] = "auto"
-    elements: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
-
-    def named_conditions(self) -> list[str]:
-        return [] if self.conditions == "auto" else self.conditions
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A model without further conditions is described as before there were any."""
-        record: dict[str, Any] = handler(self)
-        if not self.conditions:
-            for name in ("conditions", "degree_in_conditions", "elements"):
-                record.pop(name, None)
-        return record
 
 
 class Squirels(Refiner):
@@ -118,13 +57,13 @@ class Squirels(Refiner):
         super().__init__(config, geometry)
         if config.symmetry == "auto":
             raise ConfigError("symmetry 'auto' must be resolved on data first (declared or none)")
-        rings = _rings(config, geometry)
+        rings = rings_of(config, geometry)
         if config.dense == "auto":
             raise ConfigError("dense 'auto' must be resolved on data first (a number of rings)")
         self.coordinates = ShowerCoordinates(rings.tolist(), dense=config.dense)
         n = self.coordinates.dim
         self.symmetric = config.symmetry == "declared"
-        self._elements = _elements(config, geometry)
+        self._elements = elements_of(config, geometry)
         self._permutations = geometry.permutations()[self._elements]
         cells = np.unique(self._permutations.min(axis=0), return_inverse=True)[1].reshape(-1)
         sums = cells.max() + 1 + np.arange(n - len(cells))
@@ -175,27 +114,7 @@ class Squirels(Refiner):
     @classmethod
     def resolve(cls, config: SystemConfig, fast: Showers, full: Showers) -> SystemConfig:
         """Decide all that is ``auto`` on the data. Raises DataError if they lack a condition."""
-        from hepbridge.data.symmetry import verify
-
-        if not isinstance(config, SquirelsConfig):
-            return config
-        names = chosen(config.conditions, fast, full)
-        update: dict[str, Any] = {"conditions": names}
-        if names and config.symmetry == "auto":
-            update["elements"] = elements_that_hold(names, fast, full)
-            update["symmetry"] = "declared" if len(update["elements"]) > 1 else "none"
-        elif config.symmetry == "auto":
-            holds = fast.geometry.symmetry != "none" and verify(fast).holds and verify(full).holds
-            update["symmetry"] = "declared" if holds else "none"
-        if config.dense == "auto":
-            hit = (full.cells > 0).mean(axis=0)
-            rings = _rings(config, full.geometry)
-            thin = [hit[rings == ring].min() < _DENSE for ring in range(1, rings.max() + 1)]
-            update["dense"] = 1 + (thin.index(True) if any(thin) else len(thin))
-        if names and config.degree_in_conditions == "auto":
-            images = len(_elements(config.model_copy(update=update), full.geometry))
-            update["degree_in_conditions"] = degree_for(names, images * len(full))
-        return config.model_copy(update=update)
+        return config.resolved(fast, full) if isinstance(config, SquirelsConfig) else config
 
     def fit(self, fast: Showers, full: Showers, seed: int) -> None:
         log_e = np.log(full.incident_energy)
@@ -333,24 +252,6 @@ class Squirels(Refiner):
     ) -> dict[str, Tensor]:
         own = {ENERGY: log_energy(energy, mean, std)}
         return own if self.further is None else own | self.further.columns(values)
-
-
-def _elements(config: SquirelsConfig, geometry: Geometry) -> NDArray[np.int64]:
-    """Numbers of the used elements of the symmetry."""
-    count = len(geometry.permutations())
-    if config.symmetry != "declared":
-        return np.arange(1)
-    if config.elements and max(config.elements) >= count:
-        raise ConfigError(f"model.elements {config.elements}: the symmetry has only {count}")
-    return np.array(config.elements) if config.elements else np.arange(count)
-
-
-def _rings(config: SquirelsConfig, geometry: Geometry) -> NDArray[np.int64]:
-    """For every cell the number of the ring that its sum belongs to."""
-    if config.rings == "none":
-        return np.zeros(geometry.n_cells, dtype=np.int64)
-    rings = geometry.rings()
-    return rings if config.rings == "all" else np.minimum(rings, 1)
 
 
 def _dequantise(showers: Showers, seed: int, side: str, n: int) -> Tensor:
