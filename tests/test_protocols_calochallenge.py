@@ -42,10 +42,10 @@ THRESHOLD = 1.0
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Toy samples do not need batches of up to 50,000 showers, nor layers of 2,048."""
-    from hepbridge.metrics.protocols import calochallenge
+    from hepbridge.metrics.protocols import calochallenge, challenge_distances
 
-    monkeypatch.setattr(calochallenge, "fpd", lambda a, b, **_: fpd_unbiased(a, b, seed=1))
-    monkeypatch.setattr(calochallenge, "kpd", lambda a, b, **_: kpd_unbiased(a, b, seed=1))
+    monkeypatch.setattr(challenge_distances, "fpd", lambda a, b, **_: fpd_unbiased(a, b, seed=1))
+    monkeypatch.setattr(challenge_distances, "kpd", lambda a, b, **_: kpd_unbiased(a, b, seed=1))
     small = MLPSettings(width=8, epochs=2, batch=100)
     classifier = functools.partial(challenge_classifier, settings=small, device="cpu")
     monkeypatch.setattr(calochallenge, "challenge_classifier", classifier)

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.frechet import fpd_unbiased
-from hepbridge.metrics.kernel import kpd_unbiased
 from hepbridge.metrics.protocols import calochallenge
 from hepbridge.metrics.protocols.base import Source
 from hepbridge.report.protocol import numbers, places
@@ -29,10 +27,8 @@ N = 200
 def record() -> Iterator[dict[str, Any]]:
     """Data set 1 on made-up showers: the fast ones have another shape."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calochallenge, "fpd", lambda a, b, **_: (1.0, 0.1))
-        patch.setattr(calochallenge, "kpd", lambda a, b, **_: (0.01, 0.001))
-        patch.setattr(calochallenge, "fpd_unbiased", lambda a, b, seed: fpd_unbiased(a, b, seed=1))
-        patch.setattr(calochallenge, "kpd_unbiased", lambda a, b, seed: kpd_unbiased(a, b, seed=1))
+        both = {"value": 1.0, "error": 0.1, "unbiased": 0.9, "unbiased_error": 0.2}
+        patch.setattr(calochallenge, "distances", lambda *_: {"fpd": both, "kpd": both})
         protocol = calochallenge.CaloChallenge(dataset="1-photons")
 
         def sample(name: str, seed: int, spread: float) -> Source:

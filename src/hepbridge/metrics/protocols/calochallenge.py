@@ -10,7 +10,6 @@ Beside every number as the challenge defines it stands a second one, where the f
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,11 @@ from hepbridge.core.progress import Bar, progress
 from hepbridge.data.binning_xml import read_binning
 from hepbridge.data.geometry import Geometry
 from hepbridge.metrics.distance import Floats
-from hepbridge.metrics.frechet import fpd, fpd_unbiased
-from hepbridge.metrics.kernel import kpd, kpd_unbiased
 from hepbridge.metrics.protocols.base import Source
+from hepbridge.metrics.protocols.challenge_checks import check_energies, check_response
 from hepbridge.metrics.protocols.challenge_classifier import challenge_classifier
 from hepbridge.metrics.protocols.challenge_data import challenge_data, of_binning
+from hepbridge.metrics.protocols.challenge_distances import distances
 from hepbridge.metrics.protocols.challenge_histograms import (
     GROUPS,
     Quantity,
@@ -44,13 +43,8 @@ from hepbridge.metrics.protocols.shower_features import FeatureMaker, ShowerFeat
 
 __all__ = ["CLASSIFIER_INPUTS", "CaloChallenge"]
 
-log = logging.getLogger(__name__)
-
 CLASSIFIER_INPUTS = ("low", "low-normed", "high")
 MIN_SHOWERS = 50
-_RESPONSE = 0.1, 3.0  # median of E_tot / E_inc outside: cells are no calibrated energies in MeV
-_FPD_SAMPLES = 10_000  # the challenge's smallest batch for FPD, and its batches for KPD
-_STANDARD_ERRORS = 5.0  # apart: two samples have other incident energies
 
 
 class CaloChallenge:
@@ -133,7 +127,7 @@ class CaloChallenge:
         steps = 2 * ref.n + sum(s.n for s in others.values())
         with progress("evaluate", steps * (2 + len(classifiers))) as bar:
             features, largest = self._features(ref, bar)
-            self._check_response(ref, features)
+            check_response(ref, features)
             histograms = quantities(self.data, features)
             voxels = log_edges(self.data.threshold, largest, 50)
             base = _Reference(
@@ -180,7 +174,7 @@ class CaloChallenge:
             counted = fill(block.reshape(-1), base.voxel_edges)
             voxels = counted if voxels is None else voxels + counted
         features = ShowerFeatures.joined(parts)
-        _check_energies(source, features, base.features)
+        check_energies(source, features, base.features)
         pairs = [
             (q.group, q.name, a, count(q, features))
             for q, a in zip(histograms, base.counts, strict=True)
@@ -190,7 +184,7 @@ class CaloChallenge:
         rows = {name: compared(group, a, b) for group, name, a, b in pairs}
         x, y = base.features.table(), features.table()
         bar.advance(source.n, f"{source.name}: FPD and KPD")
-        distances = _distances(x, y, seed)
+        found = distances(x, y, seed)
         tests = {}
         for name in classifiers:
             u, v = (self._inputs(s, f, name) for s, f in ((base.source, x), (source, y)))
@@ -200,7 +194,7 @@ class CaloChallenge:
             "n": source.n,
             "rows": rows,
             "groups": summarised({name: group for group, name, *_ in pairs}, rows),
-            **distances,
+            **found,
             "classifier": tests,
         }
 
@@ -244,15 +238,6 @@ class CaloChallenge:
                 columns += [np.log10(layers + 1e-8)]
             parts.append(np.concatenate(columns, axis=1).astype(np.float32))
         return np.concatenate(parts)
-
-    def _check_response(self, ref: Source, features: ShowerFeatures) -> None:
-        response = float(np.median(features.e_tot / features.incident_energy))
-        if not _RESPONSE[0] < response < _RESPONSE[1]:
-            raise DataError(
-                f"{ref.name!r}: the cells hold {response:.3g} of the incident energy (median). The "
-                "CaloChallenge counts calibrated energies: divide visible energies by the sampling "
-                "fraction (--sampling-fraction 0.033 for data sets 2 and 3), or check the unit"
-            )
 
     def _described(self, histograms: Sequence[Quantity], base: _Reference) -> list[dict[str, Any]]:
         found = [
@@ -300,22 +285,6 @@ class _Reference:
     voxels: Counts
 
 
-def _distances(ref: Floats, cand: Floats, seed: int) -> dict[str, dict[str, float | None]]:
-    """FPD and KPD: with the challenge's settings (and jetnet's seed), and unbiased."""
-    value, error = fpd(ref, cand, min_samples=_FPD_SAMPLES)
-    out: dict[str, dict[str, float | None]] = {"fpd": {"value": value, "error": error}}
-    value, error = kpd(ref, cand, batch_size=_FPD_SAMPLES)
-    out["kpd"] = {"value": value, "error": error}
-    for name, function in (("fpd", fpd_unbiased), ("kpd", kpd_unbiased)):
-        try:
-            found: tuple[float | None, float | None] = function(ref, cand, seed=seed)
-        except DataError as reason:  # too few showers for so many features
-            log.info("no unbiased %s: %s", name.upper(), reason)
-            found = None, None
-        out[name].update(unbiased=found[0], unbiased_error=found[1])
-    return out
-
-
 def _ranking(
     found: Mapping[str, Any], entries: Mapping[str, Mapping[str, float]]
 ) -> dict[str, dict[str, Any]]:
@@ -329,17 +298,3 @@ def _ranking(
         if place is not None:
             out[metric] = {"value": value, **place}
     return out
-
-
-def _check_energies(source: Source, features: ShowerFeatures, ref: ShowerFeatures) -> None:
-    """Warn if a sample has other incident energies than the reference: that is no shower's fault."""
-    a, b = np.log10(features.incident_energy), np.log10(ref.incident_energy)
-    error = np.sqrt(a.var() / len(a) + b.var() / len(b))
-    if abs(a.mean() - b.mean()) > _STANDARD_ERRORS * error:
-        log.warning(
-            "%r has other incident energies than the reference (mean log10(E/MeV) %.3f against "
-            "%.3f): all numbers will be those of different energies",
-            source.name,
-            a.mean(),
-            b.mean(),
-        )
