@@ -80,13 +80,23 @@ def evaluate(
     ] = None,
     particle: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Protocol: whose cells, if the binning file has several."
-        ),
+        typer.Option(metavar="NAME", help="Whose cells, if the binning file has several."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="MEV", help="Protocol: cells below count as empty (binning file)."),
+        typer.Option(
+            metavar="MEV",
+            help="Layers and points: a hit is a cell above (default 0.1). Protocol: cells below count "
+            "as empty (binning file).",
+        ),
+    ] = None,
+    geometry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Where the cells are, if the files do not say: a detector, a binning file (XML), or "
+            "cell positions (HDF5).",
+        ),
     ] = None,
     sampling_fraction: Annotated[
         float | None,
@@ -110,6 +120,8 @@ def evaluate(
     from hepbridge.core.errors import ConfigError
     from hepbridge.metrics import evaluate as run
     from hepbridge.metrics.advice import GOAL
+    from hepbridge.metrics.shapes import THRESHOLD_MEV, Shapes
+    from hepbridge.metrics.sources import read_samples
     from hepbridge.report import check_directory, classifier_table, summary, table, write
 
     options = {
@@ -121,9 +133,9 @@ def evaluate(
     }
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
     if protocol is not None:
-        if paper or band or train or goal is not None:
+        if paper or band or train or goal is not None or geometry is not None:
             raise ConfigError(
-                "--paper, --band, --train and --goal have no meaning with --protocol; "
+                "--paper, --band, --train, --goal and --geometry have no meaning with --protocol; "
                 "leave them out"
             )
         files = {"ref": ref, **({"ref2": ref2} if ref2 else {}), **samples.by_name(cand)}
@@ -139,14 +151,28 @@ def evaluate(
             overwrite=overwrite,
         )
         return
+    shared = ("--threshold", *(["--particle"] if geometry is not None else []))
+    given = [name for name in given if name not in shared]
     if given:
         raise ConfigError(f"{', '.join(given)}: only with --protocol calochallenge")
     if no_classifier and classifier:
         raise ConfigError("--classifier and --no-classifier exclude each other; leave one out")
     files = {"ref": ref, **({"ref2": ref2} if ref2 else {}), **samples.by_name(cand)}
     check_directory(output, overwrite=overwrite)  # before the slow part
-    candidates = {name: samples.joined(paths) for name, paths in files.items()}
+    above = THRESHOLD_MEV if threshold is None else threshold
+    cells = samples.cells_of(geometry, particle)
+    wanted = {**files, **({"--train": train} if train else {})}
+    candidates = read_samples(wanted, cells, threshold_mev=above)
+    taught = candidates.pop("--train", None)
     reference, second = candidates.pop("ref"), candidates.pop("ref2", None)
+    layered = isinstance(reference, Shapes)
+    if layered and (band or paper):
+        raise ConfigError("--band and --paper are for calorimeters of one plane of x-y cells")
+    if not layered and threshold is not None:
+        raise ConfigError(
+            "--threshold is for calorimeters with layers, for points, and for --protocol; the "
+            "observables of one plane of x-y cells have thresholds of their own"
+        )
     ensembles = samples.by_name(band or [])
     if unknown := ensembles.keys() - candidates.keys():
         raise ConfigError(
@@ -163,12 +189,10 @@ def evaluate(
         seed=seed,
         classifiers=() if no_classifier else tuple(dict.fromkeys(classifier or ["trees"])),
         paper=paper,
-        train=samples.joined(train) if train else None,
+        train=taught,
+        threshold_mev=above,
         goal=GOAL if goal is None else goal,
-        paths={
-            name: " ".join(str(path) for path in paths)
-            for name, paths in {**files, "--train": train or []}.items()
-        },
+        paths={name: " ".join(str(path) for path in paths) for name, paths in wanted.items()},
         command=shlex.join(["hepbridge", *sys.argv[1:]]),
     )
     page = write(

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from hepbridge.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hepbridge.data.cell_map import CellMap
+    from hepbridge.data.geometry import Geometry
     from hepbridge.data.showers import Showers
 
-__all__ = ["RESERVED", "by_name", "is_model", "joined"]
+__all__ = ["RESERVED", "by_name", "cells_of", "is_model", "joined"]
 
 RESERVED = ("ref", "ref2", "floor")
 
@@ -49,3 +51,24 @@ def joined(paths: Sequence[Path]) -> Showers:
     from hepbridge.data.join import join
 
     return join([io.load(p) for p in paths], [str(p) for p in paths])
+
+
+def cells_of(name: str | None, particle: str | None = None) -> Geometry | CellMap | None:
+    """Where cells are: of a detector (name or YAML), a binning file (.xml) or a map of cells (.h5).
+
+    ``particle`` says whose, if a binning file has those of several.
+    """
+    if name is None:
+        return None
+    suffix = Path(name).suffix.lower()
+    if suffix in (".h5", ".hdf5"):
+        from hepbridge.data.cell_map import CellMap
+
+        return CellMap.load(name)
+    if suffix == ".xml":
+        from hepbridge.data.binning_xml import read_binning
+
+        return read_binning(Path(name), particle).geometry
+    from hepbridge.simulate.detector import load_detector
+
+    return load_detector(name).geometry()

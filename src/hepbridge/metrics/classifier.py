@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from hepbridge.data.showers import Showers
 from hepbridge.metrics.classifier_settings import QUICK, ClassifierSettings, MLPSettings
 from hepbridge.metrics.cross_fit import CLASSIFIERS, Classifier, CrossFit
+from hepbridge.metrics.kinds import Sample, levels_of
 from hepbridge.metrics.verdict import Z95
 
 __all__ = [
@@ -52,8 +52,8 @@ def above_floor(auc: float, se: float, floor_auc: float, floor_se: float) -> dic
 
 
 def classifier_test(
-    ref: Showers,
-    cand: Showers,
+    ref: Sample,
+    cand: Sample,
     name: str = "trees",
     *,
     settings: ClassifierSettings | None = None,
@@ -73,7 +73,8 @@ def classifier_test(
     settings = settings or ClassifierSettings()
     make: type[Classifier] = CLASSIFIERS[name]
     return {
-        level: tested(CrossFit(ref, cand, make, level, settings, seed)) for level in make.inputs
+        level: tested(CrossFit(ref, cand, make, level, settings, seed))
+        for level in levels_of(make.inputs, [ref, cand])
     }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
+from hepbridge.core.errors import DataError
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.observables import HIT_THRESHOLD
@@ -16,13 +19,27 @@ Features = NDArray[np.float32]
 _LOGIT_FLOOR = 1e-6  # of the incident energy: 0.05 MeV at 50 GeV; an empty cell is at the floor
 
 
-def low_level(showers: Showers) -> Features:
-    """Cells / incident energy and log incident energy, (N, n_cells + 1)."""
+class WithCells(Protocol):
+    """Showers whose cells are known one by one."""
+
+    @property
+    def cells(self) -> NDArray[np.float32] | None: ...
+    @property
+    def incident_energy(self) -> NDArray[np.float64]: ...
+
+
+def low_level(showers: WithCells) -> Features:
+    """Cells / incident energy and log incident energy, (N, n_cells + 1).
+
+    Raises DataError for showers whose cells were not kept.
+    """
+    if showers.cells is None:
+        raise DataError("there are no low-level inputs: the cells of these showers are not kept")
     energy = showers.incident_energy[:, None]
     return np.concatenate([showers.cells / energy, np.log(energy)], axis=1).astype(np.float32)
 
 
-def low_level_logit(showers: Showers) -> Features:
+def low_level_logit(showers: WithCells) -> Features:
     """`low_level` and, before it, the logit of the cells, (N, 2 n_cells + 1).
 
     ``log(u / (1 − u))`` of ``u = 1e-6 + (1 − 2e-6) min(cell / incident energy, 1)``, the scale on

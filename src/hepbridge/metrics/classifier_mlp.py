@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepbridge.core.errors import DataError
 from hepbridge.core.rng import stream
-from hepbridge.data.showers import Showers
-from hepbridge.metrics.classifier_inputs import Features, high_level, low_level_logit
+from hepbridge.metrics.classifier_inputs import Features, low_level_logit
 from hepbridge.metrics.classifier_settings import ClassifierSettings, MLPSettings
 from hepbridge.metrics.distance import Floats
+from hepbridge.metrics.kinds import high_level_of
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +48,9 @@ class MLP:
     The same seed gives the same network: one thread, and no global random numbers.
     """
 
-    inputs: ClassVar[Mapping[str, Callable[[Showers], Features]]] = {
+    inputs: ClassVar[Mapping[str, Callable[[Any], Features]]] = {
         "low": low_level_logit,
-        "high": high_level,
+        "high": high_level_of,
     }
 
     def __init__(self, settings: ClassifierSettings, seed: int) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepbridge.data.showers import Showers
-from hepbridge.metrics.classifier_inputs import Features, high_level, low_level
+from hepbridge.metrics.classifier_inputs import Features, low_level
 from hepbridge.metrics.classifier_settings import ClassifierSettings
 from hepbridge.metrics.distance import Floats
+from hepbridge.metrics.kinds import high_level_of
 
 __all__ = ["Trees"]
 
@@ -24,9 +24,9 @@ class Trees:
     4,000 + 4,000), at half the cost.
     """
 
-    inputs: ClassVar[Mapping[str, Callable[[Showers], Features]]] = {
+    inputs: ClassVar[Mapping[str, Callable[[Any], Features]]] = {
         "low": low_level,
-        "high": high_level,
+        "high": high_level_of,
     }
 
     def __init__(self, settings: ClassifierSettings, seed: int) -> None:

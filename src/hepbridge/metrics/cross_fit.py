@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import DataError
 from hepbridge.core.registry import Registry
 from hepbridge.core.rng import stream
-from hepbridge.data.showers import Showers
 from hepbridge.metrics.classifier_inputs import Features
 from hepbridge.metrics.classifier_settings import ClassifierSettings
 from hepbridge.metrics.distance import Floats
+from hepbridge.metrics.kinds import Sample
 
 __all__ = ["CLASSIFIERS", "Classifier", "CrossFit", "Fold"]
 
@@ -23,7 +23,7 @@ __all__ = ["CLASSIFIERS", "Classifier", "CrossFit", "Fold"]
 class Classifier(Protocol):
     """Learns to tell two classes of rows apart; made anew for every fold of every seed."""
 
-    inputs: ClassVar[Mapping[str, Callable[[Showers], Features]]]
+    inputs: ClassVar[Mapping[str, Callable[[Any], Features]]]
     """Level ("low", "high") -> what the classifier sees of showers, (N, features)."""
 
     def __init__(self, settings: ClassifierSettings, seed: int) -> None: ...
@@ -82,8 +82,8 @@ class CrossFit:
 
     def __init__(
         self,
-        ref: Showers,
-        cand: Showers,
+        ref: Sample,
+        cand: Sample,
         make: type[Classifier],
         level: str,
         settings: ClassifierSettings,
@@ -140,20 +140,20 @@ class CrossFit:
         return out
 
 
-def row_groups(showers: Showers) -> NDArray[np.int64]:
+def row_groups(showers: Sample) -> NDArray[np.int64]:
     """Number (n,) of the group of each row: its incident energy; at one fixed energy, the row."""
     values, index = np.unique(showers.incident_energy, return_inverse=True)
     return np.arange(len(showers)) if len(values) == 1 else index
 
 
-def _weights(showers: Showers) -> Floats:
+def _weights(showers: Sample) -> Floats:
     if showers.weights is None:
         return np.ones(len(showers))
     weights: Floats = showers.weights / showers.weights.mean()
     return weights
 
 
-def _check_equal(ref: Showers, cand: Showers, folds: int) -> None:
+def _check_equal(ref: Sample, cand: Sample, folds: int) -> None:
     """Raise DataError unless both samples have equal size and can be cut into so many folds."""
     if len(ref) != len(cand) or len(ref) < 2 * folds:
         raise DataError(

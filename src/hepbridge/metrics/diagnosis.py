@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hepbridge.core.progress import Bar
-from hepbridge.data.join import join
-from hepbridge.data.showers import Showers
 from hepbridge.metrics.classifier import ClassifierSettings, above_floor, tested
 from hepbridge.metrics.cross_fit import CLASSIFIERS, Classifier, CrossFit
 from hepbridge.metrics.failures import failures_of
+from hepbridge.metrics.kinds import Sample, kind_of, levels_of
 from hepbridge.metrics.memorisation import memorisation
 from hepbridge.metrics.prdc import expected_coverage, prdc, prdc_floor, showers_used
 from hepbridge.metrics.sets import SampleSet
@@ -20,7 +19,7 @@ __all__ = ["STEPS", "classifier_records", "coverage_record", "memorisation_recor
 STEPS = 6  # of progress, per sample
 
 
-def coverage_record(sample: SampleSet, seed: int, bar: Bar) -> dict[str, Any]:
+def coverage_record(sample: SampleSet[Any], seed: int, bar: Bar) -> dict[str, Any]:
     """``n``, ``expected_coverage``, the ``floor`` (None without ref2) and the ``candidates``."""
     floor = None
     if sample.ref2 is not None:
@@ -40,7 +39,11 @@ def coverage_record(sample: SampleSet, seed: int, bar: Bar) -> dict[str, Any]:
 
 
 def classifier_records(
-    sample: SampleSet, names: Sequence[str], settings: ClassifierSettings, seed: int, bar: Bar
+    sample: SampleSet[Any],
+    names: Sequence[str],
+    settings: ClassifierSettings,
+    seed: int,
+    bar: Bar,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The records ``classifier``, and ``failures``: level -> ``floor``, ``candidates`` -> `failures`.
 
@@ -50,7 +53,7 @@ def classifier_records(
     where: dict[str, Any] = {}
     for name in names:
         make: type[Classifier] = CLASSIFIERS[name]
-        for level in make.inputs:
+        for level in levels_of(make.inputs, sample.every().values()):
             explained: dict[str, Any] = {"floor": None, "candidates": {}}
             floor = None
             if sample.ref2 is not None:
@@ -91,12 +94,13 @@ def _failures(fit: CrossFit, *, floor: bool) -> dict[str, Any]:
 
 
 def memorisation_record(
-    train: Showers, sets: Sequence[SampleSet], described: Mapping[str, Any], seed: int
+    train: Sample, sets: Sequence[SampleSet[Any]], described: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
     """``train`` (as ``described``), ``candidates`` -> `memorisation`, and its ``floor`` from ref2.
 
     The rows of all sets are taken together, so that every sample has the same incident energies.
     """
+    join = kind_of(train).join
     ref = join([s.ref for s in sets])
     seconds = [s.ref2 for s in sets if s.ref2 is not None]
     floor = memorisation(train, ref, join(seconds), seed=seed) if seconds else None

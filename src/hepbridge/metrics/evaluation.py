@@ -14,6 +14,7 @@ import numpy as np
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.progress import progress
 from hepbridge.core.units import GEV
+from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.advice import GOAL
 from hepbridge.metrics.classifier import ClassifierSettings
@@ -24,10 +25,12 @@ from hepbridge.metrics.diagnosis import (
     coverage_record,
     memorisation_record,
 )
-from hepbridge.metrics.observables import OBSERVABLES
+from hepbridge.metrics.kinds import Sample, kind_of, prepared
 from hepbridge.metrics.paper import NOTE, paper_rows
 from hepbridge.metrics.rows import Measured, above, correct, mean_ratio, measure, overall
 from hepbridge.metrics.sets import SampleSet, check_names, make_sets
+from hepbridge.metrics.shape_rows import correlated
+from hepbridge.metrics.shapes import THRESHOLD_MEV, Shapes
 from hepbridge.metrics.verdict import combine
 
 __all__ = ["Evaluation", "evaluate"]
@@ -56,6 +59,8 @@ class Evaluation:
         starred: observables that enter a training loss: shown, but not in verdicts and means.
         memorisation: see `diagnosis`; None without the training sample.
         goal: the excess for which ``advice`` counts showers.
+        layout: of `Shapes`: ``name``, ``depths`` with ``z_unit`` of the layers, ``r_edges_mm`` of the
+            rings, ``threshold_mev`` of a hit, and what the ``correlations`` are of.
     """
 
     seed: int
@@ -65,14 +70,15 @@ class Evaluation:
     starred: list[str] = field(default_factory=list)
     memorisation: dict[str, Any] | None = None
     goal: float = GOAL
+    layout: dict[str, Any] | None = None
     command: str = ""
     created: str = ""
     hepbridge: str = ""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
-        return asdict(self)
+        """The record as plain JSON values; without ``layout`` where there is none."""
+        return {k: v for k, v in asdict(self).items() if k != "layout" or v is not None}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Evaluation:
@@ -90,9 +96,9 @@ class Evaluation:
 
 
 def evaluate(
-    ref: Showers,
-    candidates: Mapping[str, Showers],
-    ref2: Showers | None = None,
+    ref: Showers | PointShowers | Shapes,
+    candidates: Mapping[str, Showers | PointShowers | Shapes],
+    ref2: Showers | PointShowers | Shapes | None = None,
     *,
     seed: int = 0,
     bootstraps: int = 100,
@@ -101,7 +107,8 @@ def evaluate(
     classifier_settings: ClassifierSettings | None = None,
     starred: Sequence[str] = (),
     paper: bool = False,
-    train: Showers | None = None,
+    train: Showers | PointShowers | Shapes | None = None,
+    threshold_mev: float = THRESHOLD_MEV,
     goal: float = GOAL,
     paths: Mapping[str, str] | None = None,
     command: str = "",
@@ -119,12 +126,16 @@ def evaluate(
     ``train``, the full simulation that the candidates were trained on, turns the check for
     memorisation on. ``goal``: the excess that the advice on the number of showers is about.
 
+    Showers of one plane of cells in x and y have the table of SQuIRELS
+    (`hepbridge.metrics.observables`). Those of any other calorimeter, points, and `Shapes` that were
+    made of files block by block, have that of `hepbridge.metrics.shape_rows`; there, hits are cells
+    strictly above ``threshold_mev``.
+
     Raises ConfigError for names that do not exist or are not allowed, DataError for samples that
     cannot be compared.
     """
     check_names(candidates)
     _check_known("classifier", classifiers, CLASSIFIERS)
-    _check_known("observable", starred, OBSERVABLES)
     if bootstraps < 2 or splits < 20:
         raise ConfigError(
             f"at least 2 bootstraps and 20 splits are needed, got {bootstraps} and {splits}"
@@ -134,7 +145,15 @@ def evaluate(
             f"the goal is an excess in standard deviations, 0 < goal < 10, not {goal}"
         )
     settings = classifier_settings or ClassifierSettings()
-    sets = make_sets(ref, candidates, ref2, seed=seed)
+    given = {"ref": ref, **({} if ref2 is None else {"ref2": ref2}), **candidates}
+    given |= {} if train is None else {_TRAIN: train}
+    samples = prepared(given, threshold_mev=threshold_mev)
+    sets = make_sets(
+        samples["ref"], {name: samples[name] for name in candidates}, samples.get("ref2"), seed=seed
+    )
+    _check_known("observable", starred, _observables(sets))
+    if paper and isinstance(samples["ref"], Shapes):
+        raise ConfigError("the conventions of the SQuIRELS paper are for one plane of x-y cells")
     records: list[dict[str, Any]] = []
     judged: list[tuple[int, dict[str, Any]]] = []  # rows, and per candidate those above, by set
     family: list[Measured] = []  # all judged rows of all sets
@@ -175,33 +194,57 @@ def evaluate(
         for c in candidates
         if of
     }
-    given = {"ref": ref, **({} if ref2 is None else {"ref2": ref2}), **candidates}
+    taught = samples.pop(_TRAIN, None)
     return Evaluation(
         seed=seed,
-        samples={name: _sample(s, (paths or {}).get(name)) for name, s in given.items()},
+        samples={name: _sample(s, (paths or {}).get(name)) for name, s in samples.items()},
         sets=records,
         verdict=verdict or None,
         starred=list(starred),
         memorisation=None
-        if train is None
-        else memorisation_record(train, sets, _sample(train, (paths or {}).get("--train")), seed),
+        if taught is None
+        else memorisation_record(taught, sets, _sample(taught, (paths or {}).get(_TRAIN)), seed),
         goal=goal,
+        layout=_layout(samples["ref"]),
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         hepbridge=_version(),
     )
 
 
-def _steps(sample: SampleSet, classifiers: Sequence[str]) -> int:
+_TRAIN = "--train"  # no name of a candidate
+
+
+def _observables(sets: Sequence[SampleSet[Any]]) -> list[str]:
+    """Names of all rows, those of mixed and of fixed incident energies."""
+    ref = sets[0].ref
+    rows = (r.name for mixed in (False, True) for r in kind_of(ref).rows(ref, mixed=mixed))
+    return list(dict.fromkeys(rows))
+
+
+def _steps(sample: SampleSet[Any], classifiers: Sequence[str]) -> int:
     floor, candidates = int(sample.ref2 is not None), len(sample.candidates)
     each = 20 * len(classifiers) + STEPS
     return 7 * (2 * floor + candidates) + each * (floor + candidates)
 
 
-def _sample(showers: Showers, path: str | None) -> dict[str, Any]:
+def _sample(showers: Sample, path: str | None) -> dict[str, Any]:
     meta = {str(key): _plain(value) for key, value in showers.meta.items()}
     uid = f"{int(showers.event_ids[0, 0]):016x}"
     return {"path": path, "n": len(showers), "meta": meta, "uid": uid}
+
+
+def _layout(ref: Sample) -> dict[str, Any] | None:
+    if not isinstance(ref, Shapes):
+        return None
+    return {
+        "name": ref.layout.name,
+        "depths": ref.layout.depths.tolist(),
+        "z_unit": ref.layout.z_unit,
+        "r_edges_mm": ref.layout.r_edges.tolist(),
+        "threshold_mev": ref.threshold_mev,
+        "correlations": correlated(ref)[0],
+    }
 
 
 def _plain(value: Any) -> Any:

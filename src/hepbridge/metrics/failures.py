@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.rng import stream
 from hepbridge.core.units import GEV
-from hepbridge.data.showers import Showers
 from hepbridge.metrics.classifier import auc_standard_error
-from hepbridge.metrics.classifier_inputs import input_names
 from hepbridge.metrics.classifier_settings import ClassifierSettings
 from hepbridge.metrics.classifier_trees import Trees
 from hepbridge.metrics.cross_fit import CrossFit
 from hepbridge.metrics.distance import Floats
+from hepbridge.metrics.kinds import Sample, kind_of, levels_of
 from hepbridge.metrics.neighbours import Index
 
 __all__ = ["failures", "failures_of"]
@@ -31,8 +30,8 @@ _TAIL = 0.01
 
 
 def failures(
-    ref: Showers,
-    cand: Showers,
+    ref: Sample,
+    cand: Sample,
     *,
     level: str = "high",
     settings: ClassifierSettings | None = None,
@@ -64,8 +63,9 @@ def failures(
 
     Raises ConfigError for an unknown level, DataError as `classifier_test` does.
     """
-    if level not in Trees.inputs:
-        raise ConfigError(f"unknown level {level!r}; available: {', '.join(Trees.inputs)}")
+    levels = levels_of(Trees.inputs, [ref, cand])
+    if level not in levels:
+        raise ConfigError(f"unknown level {level!r}; available: {', '.join(levels)}")
     settings = settings or ClassifierSettings()
     return failures_of(CrossFit(ref, cand, Trees, level, settings, seed), top=top)
 
@@ -76,7 +76,7 @@ def failures_of(fit: CrossFit, *, top: int = 8, explain: bool = True) -> dict[st
     Without ``explain``, as for a floor, ``importances`` and ``suspects`` are empty: all the work.
     """
     found = _Scores(fit)
-    names = input_names(fit.level, fit.ref.geometry)
+    names = kind_of(fit.ref).names(fit.ref, fit.level)
     n = len(fit.ref)
     return {
         **found.auc(np.arange(n)),
@@ -163,7 +163,7 @@ def _shuffled(energy: Floats, rng: np.random.Generator) -> Index:
     return shuffled
 
 
-def _energy_bins(ref: Showers) -> list[Index]:
+def _energy_bins(ref: Sample) -> list[Index]:
     """Rows in bins of incident energy; rows of one energy are never parted at a fixed one."""
     if np.ptp(ref.incident_energy) <= 1e-4 * ref.incident_energy.max():
         return [np.arange(len(ref))]
@@ -172,7 +172,7 @@ def _energy_bins(ref: Showers) -> list[Index]:
     return [np.sort(rows) for rows in np.array_split(order, bins)]
 
 
-def _bin(ref: Showers, rows: Index) -> dict[str, float]:
+def _bin(ref: Sample, rows: Index) -> dict[str, float]:
     energy = ref.incident_energy[rows] / GEV
     return {
         "low_gev": float(energy.min()),

@@ -10,8 +10,8 @@ from scipy.stats import hypergeom, mannwhitneyu
 
 from hepbridge.core.errors import DataError
 from hepbridge.core.rng import stream
-from hepbridge.data.showers import Showers
 from hepbridge.metrics.distance import Floats
+from hepbridge.metrics.kinds import Sample, kind_of
 from hepbridge.metrics.neighbours import nearest
 
 __all__ = ["memorisation", "near_duplicates"]
@@ -20,9 +20,9 @@ _MIN = 50  # showers
 
 
 def memorisation(
-    train: Showers,
-    hold_out: Showers,
-    cand: Showers,
+    train: Sample,
+    hold_out: Sample,
+    cand: Sample,
     *,
     seed: int = 0,
     max_showers: int = 5_000,
@@ -40,7 +40,8 @@ def memorisation(
     lies), so that a *bad* generator is not taken for one that copies.
 
     Coordinates: ``√(cell / incident energy)``, on which the fluctuations of a cell hardly depend on
-    its energy, and log incident energy, each in units of its standard deviation in ``train``.
+    its energy, and log incident energy, each in units of its standard deviation in ``train``. Of
+    `Shapes` without cells, layers and rings take the place of cells.
 
     The test (`near_duplicates`) counts candidate showers whose ρ is smaller than that of practically
     all of the hold-out; its p-value is exact given the training showers, and it finds one copy in a
@@ -115,20 +116,14 @@ def near_duplicates(cand: Floats, hold_out: Floats) -> dict[str, float]:
 class _Scale:
     """Showers -> standardised coordinates (N, varying cells + 1)."""
 
-    def __init__(self, train: Showers) -> None:
-        x = _coordinates(train)
+    def __init__(self, train: Sample) -> None:
+        x = kind_of(train).learnt(train)
         self._varies = np.ptp(x, axis=0) > 0
         self._std = x[:, self._varies].std(axis=0, dtype=np.float64).astype(np.float32)
 
-    def __call__(self, showers: Showers) -> NDArray[np.float32]:
-        scaled: NDArray[np.float32] = _coordinates(showers)[:, self._varies] / self._std
+    def __call__(self, showers: Sample) -> NDArray[np.float32]:
+        scaled: NDArray[np.float32] = kind_of(showers).learnt(showers)[:, self._varies] / self._std
         return scaled
-
-
-def _coordinates(showers: Showers) -> NDArray[np.float32]:
-    energy = showers.incident_energy[:, None]
-    root = np.sqrt(showers.cells / energy.astype(np.float32))
-    return np.concatenate([root, np.log(energy)], axis=1, dtype=np.float32)
 
 
 def _ratios(queries: NDArray[np.float32], points: NDArray[np.float32]) -> tuple[Floats, Floats]:
@@ -138,13 +133,13 @@ def _ratios(queries: NDArray[np.float32], points: NDArray[np.float32]) -> tuple[
     return d[:, 0], ratio
 
 
-def _drawn(sample: Showers, most: int, rng: np.random.Generator) -> Showers:
+def _drawn(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
     if len(sample) <= most:
         return sample
     return sample[np.sort(rng.choice(len(sample), most, replace=False))]
 
 
-def _check(train: Showers, hold_out: Showers, cand: Showers) -> None:
+def _check(train: Sample, hold_out: Sample, cand: Sample) -> None:
     for name, sample in {"the training sample": train, "the candidate": cand}.items():
         if sample.geometry.digest() != hold_out.geometry.digest():
             raise DataError(

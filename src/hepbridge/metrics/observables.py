@@ -7,7 +7,7 @@ cell spectrum in logarithms, spectra from whole showers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,8 @@ from hepbridge.core.rng import stream
 from hepbridge.core.units import GEV
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.distance import Entries, Floats
+from hepbridge.metrics.advice import mean_error
+from hepbridge.metrics.distance import Entries, Floats, Pool
 
 __all__ = [
     "HIT_THRESHOLD",
@@ -51,12 +52,34 @@ class Observable:
     title: str
     function: Callable[[Showers], Points]
     max_cells: int | None = None
+    group = None
 
-    def entries(self, showers: Showers) -> Entries:
-        """The distribution of the observable in a sample.
+    def chosen(
+        self, samples: Mapping[str, Showers], *, mixed: bool, seed: int
+    ) -> dict[str, NDArray[np.int64]]:
+        """Name of the sample -> its rows that enter the distance."""
+        first = next(iter(samples.values()))
+        return dict.fromkeys(samples, self.rows(len(first), first.geometry, seed))
+
+    def pool(self, first: Entries, second: Entries) -> Pool:
+        """Distances of two samples."""
+        return Pool(first, second)
+
+    def scale(self, entries: Entries) -> float:
+        """Standard deviation: the unit of an excess."""
+        return entries.std()
+
+    def error(self, first: Entries, second: Entries | None) -> float:
+        """See `hepbridge.metrics.advice.mean_error`."""
+        return mean_error(first, second)
+
+    def entries(self, showers: Showers, rows: NDArray[np.int64] | None = None) -> Entries:
+        """The distribution of the observable in a sample, or in some rows of it.
 
         Raises DataError where no shower has any point (a spectrum without a cell above the cut).
         """
+        if rows is not None:
+            showers = showers[rows]
         values, owner, mass = self.function(showers)
         if not len(values):
             raise DataError(

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.rng import stream
-from hepbridge.data.showers import Showers
-from hepbridge.metrics.classifier_inputs import high_level
 from hepbridge.metrics.distance import Floats
 from hepbridge.metrics.floor import half_splits
+from hepbridge.metrics.kinds import Sample, kind_of
 from hepbridge.metrics.neighbours import nearest
 
 __all__ = ["NAMES", "Neighbourhoods", "expected_coverage", "prdc", "prdc_floor", "showers_used"]
@@ -26,7 +25,7 @@ Mask = NDArray[np.bool_]
 
 
 def prdc(
-    ref: Showers, cand: Showers, *, k: int = _K, max_showers: int = _MAX, seed: int = 0
+    ref: Sample, cand: Sample, *, k: int = _K, max_showers: int = _MAX, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     r"""The four numbers of Naeem et al. (arXiv:2002.09797, eqs. 1 to 4), with standard errors.
 
@@ -45,7 +44,8 @@ def prdc(
     recall and coverage: kinds of showers are missing. Low precision and density: showers are made
     that do not exist.
 
-    Coordinates: `high_level` shower shapes and log incident energy, in units of their standard
+    Coordinates: shower shapes (`hepbridge.metrics.classifier_inputs.high_level`; of `Shapes`
+    `hepbridge.metrics.shape_features.coordinates`) and log incident energy, in units of their standard
     deviation in ``ref``. At most the first ``max_showers`` of each sample are used, and as many of
     one as of the other. ``se``: the scatter over random halves of the rows of both samples
     (delete-half jackknife), which is up to 1.5 times too large for numbers near their ends.
@@ -70,8 +70,8 @@ def prdc(
 
 
 def prdc_floor(
-    ref: Showers,
-    ref2: Showers,
+    ref: Sample,
+    ref2: Sample,
     *,
     k: int = _K,
     splits: int = 100,
@@ -162,7 +162,7 @@ class Neighbourhoods:
         )
 
 
-def _pooled(ref: Showers, other: Showers, k: int, most: int) -> tuple[Neighbourhoods, Mask]:
+def _pooled(ref: Sample, other: Sample, k: int, most: int) -> tuple[Neighbourhoods, Mask]:
     if k < 1:
         raise ConfigError(f"the ball of a shower reaches to its k-th neighbour, k ≥ 1; got {k}")
     n = showers_used(min(len(ref), len(other)), most)
@@ -171,13 +171,8 @@ def _pooled(ref: Showers, other: Showers, k: int, most: int) -> tuple[Neighbourh
             f"balls that reach to neighbour {k} need at least {4 * (k + 1)} showers per "
             f"sample, got {n}"
         )
-    x, y = (_coordinates(sample[:n]) for sample in (ref, other))
+    x, y = (kind_of(sample).neighbourhood(sample[:n]) for sample in (ref, other))
     std = x.std(axis=0)
     varies = std > 1e-6 * np.abs(x).max(axis=0, initial=1e-30)
     points = np.concatenate([x, y])[:, varies] / std[varies]
     return Neighbourhoods(points, k), np.arange(2 * n) < n
-
-
-def _coordinates(showers: Showers) -> Floats:
-    energy = np.log(showers.incident_energy)[:, None]
-    return np.concatenate([high_level(showers), energy], axis=1, dtype=np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.rng import stream
 from hepbridge.core.units import GEV
-from hepbridge.data.response import check_units
-from hepbridge.data.showers import Showers, require_showers
+from hepbridge.metrics.energies import MAX_FIXED
+from hepbridge.metrics.kinds import S, kind_of, require_samples
 
 __all__ = [
     "MAX_FIXED",
@@ -27,12 +28,11 @@ __all__ = [
 ]
 
 MIN_SHOWERS = 50  # fewer say nothing about a distribution
-MAX_FIXED = 10  # more distinct incident energies than this are a spectrum
 _TOLERANCE = 1e-4  # relative difference at which incident energies count as equal
 
 
 @dataclass(frozen=True)
-class SampleSet:
+class SampleSet(Generic[S]):
     """Samples of equal size that are compared with each other.
 
     ``incident_energy`` is in MeV, None at mixed energies; there, row i of every sample has the
@@ -42,9 +42,9 @@ class SampleSet:
 
     label: str
     incident_energy: float | None
-    ref: Showers
-    ref2: Showers | None
-    candidates: dict[str, Showers]
+    ref: S
+    ref2: S | None
+    candidates: dict[str, S]
     floor_source: str | None
 
     @property
@@ -55,8 +55,13 @@ class SampleSet:
     def mixed(self) -> bool:
         return self.incident_energy is None
 
+    def every(self) -> dict[str, S]:
+        """All samples by name, "ref" and maybe "ref2" first."""
+        second = {} if self.ref2 is None else {"ref2": self.ref2}
+        return {"ref": self.ref, **second, **self.candidates}
 
-def fixed_energies(showers: Showers) -> NDArray[np.float64] | None:
+
+def fixed_energies(showers: S) -> NDArray[np.float64] | None:
     """The incident energies (MeV), if at most 10 with at least 50 showers each; else None."""
     values, counts = np.unique(showers.incident_energy, return_counts=True)
     if len(values) > MAX_FIXED or counts.min() < MIN_SHOWERS:
@@ -65,20 +70,20 @@ def fixed_energies(showers: Showers) -> NDArray[np.float64] | None:
 
 
 def make_sets(
-    ref: Showers, candidates: Mapping[str, Showers], ref2: Showers | None, *, seed: int = 0
-) -> list[SampleSet]:
+    ref: S, candidates: Mapping[str, S], ref2: S | None, *, seed: int = 0
+) -> list[SampleSet[S]]:
     """Cut samples into sets of equal size n, the smallest sample's; longer samples lose their tail.
 
     Without ``ref2`` a fixed-energy reference is split at random into two halves, and everything
     is compared at the size of a half, because a floor only fits distances at its own n.
 
     Raises DataError for too few showers, another geometry, or other incident energies than ``ref``,
-    and for cells in another unit than the incident energies (`check_units`).
+    and for cells in another unit than the incident energies (`hepbridge.data.response`).
     """
     others = dict(candidates) if ref2 is None else {**candidates, "ref2": ref2}
     check_samples(ref, others)
     for name, sample in {"ref": ref, **others}.items():
-        check_units(sample, repr(name))
+        kind_of(sample).check_units(sample, repr(name))
     energies = fixed_energies(ref)
     if energies is None:
         return [_mixed(ref, others)]
@@ -97,15 +102,10 @@ def make_sets(
     return [_fixed(float(e), ref, others, seed) for e in energies]
 
 
-def check_samples(ref: Showers, others: Mapping[str, Showers]) -> None:
-    """Raise DataError unless all samples share a geometry with axes x and y and can be weighted."""
-    for name, sample in {"ref": ref, **others}.items():
-        require_showers(sample, repr(name))
-    missing = [axis for axis in ("x", "y") if axis not in ref.geometry.axes]
-    if missing:
-        raise DataError(
-            f"geometry {ref.geometry.name!r} has no axis {missing[0]!r}; profiles need x and y"
-        )
+def check_samples(ref: S, others: Mapping[str, S]) -> None:
+    """Raise DataError unless all samples share a geometry that has rows and can be weighted."""
+    require_samples({"ref": ref, **others})
+    kind_of(ref).check(ref, others)
     for name, sample in {"ref": ref, **others}.items():
         if sample.geometry.digest() != ref.geometry.digest():
             raise DataError(
@@ -138,7 +138,7 @@ def check_names(names: Mapping[str, object]) -> None:
             raise ConfigError(f"candidate name {name!r} is reserved; choose another")
 
 
-def check_row_energies(ref: Showers, sample: Showers, name: str) -> None:
+def check_row_energies(ref: S, sample: S, name: str) -> None:
     """Raise DataError unless row i of both has the same incident energy (1e-4 relative)."""
     n = min(len(ref), len(sample))
     mine, theirs = sample.incident_energy[:n], ref.incident_energy[:n]
@@ -152,7 +152,7 @@ def check_row_energies(ref: Showers, sample: Showers, name: str) -> None:
         )
 
 
-def _fixed(energy: float, ref: Showers, others: Mapping[str, Showers], seed: int) -> SampleSet:
+def _fixed(energy: float, ref: S, others: Mapping[str, S], seed: int) -> SampleSet[S]:
     label = f"{energy / GEV:g} GeV"
     ref = ref[ref.incident_energy == energy]
     at = {
@@ -169,7 +169,7 @@ def _fixed(energy: float, ref: Showers, others: Mapping[str, Showers], seed: int
     return _cut(label, energy, ref, at, source)
 
 
-def _mixed(ref: Showers, others: Mapping[str, Showers]) -> SampleSet:
+def _mixed(ref: S, others: Mapping[str, S]) -> SampleSet[S]:
     for name, sample in others.items():
         check_row_energies(ref, sample, name)
     return _cut("mixed", None, ref, others, "ref2" if "ref2" in others else None)
@@ -178,10 +178,10 @@ def _mixed(ref: Showers, others: Mapping[str, Showers]) -> SampleSet:
 def _cut(
     label: str,
     energy: float | None,
-    ref: Showers,
-    others: Mapping[str, Showers],
+    ref: S,
+    others: Mapping[str, S],
     source: str | None,
-) -> SampleSet:
+) -> SampleSet[S]:
     sizes = {"ref": len(ref), **{name: len(s) for name, s in others.items()}}
     n = min(sizes.values())
     if n < MIN_SHOWERS:

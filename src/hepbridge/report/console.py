@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from hepbridge.report.groups import Group, lines
 from hepbridge.report.text import above_floor, name_of, plus_minus, shorthand, times
 from hepbridge.report.words import MARKS, grade, halved
 
@@ -44,17 +45,17 @@ def table(evaluation: Any) -> Table:
         out.add_column(name, justify="right")
     for entry in record["sets"]:
         out.add_row(Text(entry["label"], style="bold"))
-        for i, row in enumerate(entry["rows"]):
-            cells = [
-                Text(words, style=_COLOURS[kind])
-                for words, kind in (_cell(row["candidates"].get(n), shorthand) for n in names)
-            ]
-            out.add_row(
-                Text(_title(record, row, row["observable"]).replace("cell widths", "cells")),
-                _floor(row, shorthand),
-                *cells,
-                end_section=i + 1 == len(entry["rows"]),
-            )
+        shown = list(lines(entry["rows"]))
+        for i, row in enumerate(shown):
+            if isinstance(row, Group):
+                title, floor = f"{row.name} ({len(row.rows)})", ""
+                found = [row.cell(n) for n in names]
+            else:
+                title = _title(record, row, row["observable"]).replace("cell widths", "cells")
+                floor = _floor(row, shorthand)
+                found = [_cell(row["candidates"].get(n), shorthand) for n in names]
+            cells = [Text(words, style=_COLOURS[kind]) for words, kind in found]
+            out.add_row(Text(title), floor, *cells, end_section=i + 1 == len(shown))
     return out
 
 
@@ -62,17 +63,21 @@ def markdown(evaluation: Any) -> str:
     """The same table in Markdown (GitHub flavour), ending with a newline."""
     record = as_record(evaluation)
     names = _names(record)
-    lines = [
+    rows = [
         "| | observable | floor | " + " | ".join(names) + " |",
         "|---|---|---:|" + "---:|" * len(names),
     ]
     for entry in record["sets"]:
-        for row in entry["rows"]:
+        for row in lines(entry["rows"]):
+            if isinstance(row, Group):
+                cells = [f"{words} {MARKS[kind]}".strip() for words, kind in map(row.cell, names)]
+                rows.append("| " + " | ".join([entry["label"], row.title, "", *cells]) + " |")
+                continue
             cells = [_cell(row["candidates"].get(name), plus_minus)[0] for name in names]
             title = _title(record, row, name_of(row["observable"])).replace("*", "\\*")
             columns = [entry["label"], title, _floor(row, plus_minus), *cells]
-            lines.append("| " + " | ".join(columns) + " |")
-    return "\n".join([*lines, "", _caption(record).replace("*", "\\*")]) + "\n"
+            rows.append("| " + " | ".join(columns) + " |")
+    return "\n".join([*rows, "", _caption(record).replace("*", "\\*")]) + "\n"
 
 
 def classifier_table(evaluation: Any) -> Table | None:
@@ -100,8 +105,8 @@ def classifier_markdown(evaluation: Any) -> str:
     tests = _tests(as_record(evaluation), plus_minus)
     if not tests:
         return ""
-    lines = [_TEST_COLUMNS, ("---",) * 3 + ("---:",) * 3, *tests]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    rows = [_TEST_COLUMNS, ("---",) * 3 + ("---:",) * 3, *tests]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows) + "\n"
 
 
 _TEST_COLUMNS = ("set", "candidate", "classifier, level", "AUC", "floor", "AUC − floor")

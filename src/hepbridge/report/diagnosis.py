@@ -21,13 +21,16 @@ _LEVEL = 0.05
 Record = Mapping[str, Any]
 
 
-def advice_rows(record: Record) -> list[dict[str, Any]]:
-    """Set, observable and `hepbridge.metrics.advice.Advice` of every row that has one."""
+def advice_rows(record: Record, *, grouped: bool = True) -> list[dict[str, Any]]:
+    """Set, observable and `hepbridge.metrics.advice.Advice` of every row that has one.
+
+    ``grouped``: also the rows that belong to a group, such as those of single layers.
+    """
     return [
         {"label": entry["label"], "name": name_of(row["observable"]), **row["advice"]}
         for entry in record["sets"]
         for row in entry["rows"]
-        if row.get("advice")
+        if row.get("advice") and (grouped or row.get("group") is None)
     ]
 
 

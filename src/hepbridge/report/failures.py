@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from hepbridge.data.showers import Showers
 from hepbridge.report.diagnosis import telling_level
 from hepbridge.report.images import draw_image
 from hepbridge.report.plate import Plate, new_figure
@@ -40,22 +41,24 @@ def failure_plates(
     drawn = {s.label: s for s in sets}
     middle = entries[len(entries) // 2]
     name = refined or shown[-1]
-    yield _suspects(drawn[middle["label"]], middle, name)
+    if isinstance(drawn[middle["label"]].samples.ref, Showers):  # of others there are no images
+        yield _suspects(drawn[middle["label"]], middle, name)
 
 
 def _by_energy(
     entries: Sequence[Mapping[str, Any]], styles: Mapping[str, Style], fast: str | None
 ) -> Plate:
     """AUC in bins of incident energy, a panel per level."""
-    figure = new_figure(8.6, 3.5)
-    axes = figure.subplots(1, 2, sharey=True)
+    levels = [level for level in ("high", "low") if level in entries[0]["failures"]]
+    figure = new_figure(8.6 if len(levels) > 1 else 4.9, 3.5)
+    axes = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
     high, outside = 0.5, []
     end = max(
         b["high_gev"]
         for e in entries
         for b in e["failures"]["high"]["candidates"][next(iter(styles))]["by_energy"]
     )
-    for ax, level in zip(axes, ("high", "low"), strict=True):
+    for ax, level in zip(axes, levels, strict=True):
         ax.set_title(f"{level}-level inputs", loc="left", fontsize=10)
         ax.axhline(0.5, color="#3d3d3d", linewidth=0.6, zorder=1)
         found = [entry["failures"][level] for entry in entries]
@@ -76,13 +79,15 @@ def _by_energy(
         aucs = [
             b["auc"]
             for entry in entries
-            for level in ("high", "low")
+            for level in levels
             for b in entry["failures"][level]["candidates"][name]["by_energy"]
         ]
         if max(aucs) > top:
             outside.append(f"{name} (AUC {min(aucs):.2f} to {max(aucs):.2f})")
-    axes[1].legend(loc="best")
-    figure.subplots_adjust(left=0.08, right=0.985, top=0.91, bottom=0.15, wspace=0.06)
+    axes[-1].legend(loc="best")
+    figure.subplots_adjust(
+        left=0.688 / figure.get_size_inches()[0], right=0.985, top=0.91, bottom=0.15, wspace=0.06
+    )
     caption = (
         "AUC of the trees in bins of incident energy, each of the showers that those trees did not "
         "see, with its standard error; dotted: the floor, a second full simulation; points are "
@@ -90,7 +95,9 @@ def _by_energy(
         "is not a bin in which less was learnt."
         + (f" Above the drawn range: {'; '.join(outside)}." if outside else "")
     )
-    alt = f"AUC against incident energy for {', '.join(styles)}, high- and low-level inputs."
+    alt = (
+        f"AUC against incident energy for {', '.join(styles)}, {' and '.join(levels)}-level inputs."
+    )
     return Plate("auc_by_energy", "At which incident energy", caption, alt, figure)
 
 

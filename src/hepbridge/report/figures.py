@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hepbridge.data.showers import Showers
+from hepbridge.metrics.kinds import Sample
 from hepbridge.report.images import average_images, event_displays
-from hepbridge.report.panels import PANELS, draw_histogram, histograms
+from hepbridge.report.panels import PANELS, Panel, draw_histogram, histograms
 from hepbridge.report.plate import Plate, new_figure
 from hepbridge.report.samples import DrawnSet, same_events
 from hepbridge.report.scatter import draw_scatter
 from hepbridge.report.style import Style
 from hepbridge.report.text import name_of
 
-__all__ = ["draw_all"]
+__all__ = ["PER_SHOWER", "draw_all", "histogram_grid"]
 
 _COLUMN_IN, _ROW_IN = 3.75, 4.1
+_GAP, _WIDE_GAP = 0.19, 0.3  # between columns, in widths; the wider has labels in it
 _RATIO_CAPTION = (
     "Lower panels: candidate / full simulation with the candidate's uncertainty (bars), the "
     "reference's own uncertainty (grey band) and, dotted, the second full simulation where there "
     "is one. Triangles point to values outside the panel; bins where the reference is not known to "
     "50 % have no ratio. All panels of a figure share the axis of the ratio."
 )
-_PER_SHOWER = "Uncertainties are Poisson (sum of squared weights for weighted showers)."
+PER_SHOWER = "Uncertainties are Poisson (sum of squared weights for weighted showers)."
 
 
 def draw_all(
@@ -37,8 +38,8 @@ def draw_all(
     fixed = [s for s in sets if not s.mixed]
     main = {n: styles[n] for n in styles if n in (fast, refined)}
     if fixed:
-        yield _grid(
-            "fig1_energy_sum", "Figure 1: energy sum", ["e_sum"], fixed, main, [_PER_SHOWER]
+        yield histogram_grid(
+            "fig1_energy_sum", "Figure 1: energy sum", ["e_sum"], fixed, main, [PER_SHOWER]
         )
     else:
         yield Plate(
@@ -47,14 +48,14 @@ def draw_all(
             "Omitted: these samples have no fixed incident energy (see Figure 2a).",
         )
     yield from _figure2(sets, main, fast, refined)
-    yield _grid(
+    yield histogram_grid(
         "fig3_sum_and_spectrum",
         "Figure 3: energy sum and cell spectrum",
         ["e_sum", "e_spec"],
         sets,
         styles,
         [
-            _PER_SHOWER,
+            PER_SHOWER,
             "Spectrum: mean number of cells per shower; cells below 0.1 MeV and empty ones "
             "are not drawn; dashed line: the threshold of 1 MeV below "
             "which a readout would not see a cell; uncertainties from the scatter between showers, "
@@ -62,15 +63,15 @@ def draw_all(
             "of the cell energy.",
         ],
     )
-    yield _grid(
+    yield histogram_grid(
         "fig4_hits_and_maximum",
         "Figure 4: number of cells above 1 MeV and largest cell",
         ["n_hit", "e_max"],
         sets,
         styles,
-        [_PER_SHOWER],
+        [PER_SHOWER],
     )
-    yield _grid(
+    yield histogram_grid(
         "fig5_profiles",
         "Figure 5: transverse profiles",
         ["profile_x", "profile_y"],
@@ -85,7 +86,9 @@ def draw_all(
     yield event_displays(sets, fast, refined)
 
 
-def _histogram_axes(figure: Figure, rows: int, columns: int) -> list[list[tuple[Axes, Axes]]]:
+def _histogram_axes(
+    figure: Figure, rows: int, columns: int, gap: float
+) -> list[list[tuple[Axes, Axes]]]:
     """A grid of (panel, ratio panel) with margins fixed in inches, so that labels always fit."""
     width, height = figure.get_size_inches()
     outer = figure.add_gridspec(
@@ -95,7 +98,7 @@ def _histogram_axes(figure: Figure, rows: int, columns: int) -> list[list[tuple[
         right=1 - 0.22 / width,
         bottom=0.52 / height,
         top=1 - 0.32 / height,
-        wspace=0.19,
+        wspace=gap,
         hspace=0.2 if rows > 1 else 0.0,
     )
     grid = []
@@ -108,20 +111,27 @@ def _histogram_axes(figure: Figure, rows: int, columns: int) -> list[list[tuple[
     return grid
 
 
-def _grid(
+def histogram_grid(
     key: str,
     title: str,
     names: Sequence[str],
     sets: Sequence[DrawnSet],
     styles: dict[str, Style],
     notes: Sequence[str],
+    known: Mapping[str, Panel] = PANELS,
+    *,
+    wide: bool = False,
 ) -> Plate:
-    """Observables down, sets across."""
-    figure = new_figure(0.9 + _COLUMN_IN * len(sets), 0.6 + _ROW_IN * len(names))
-    grid = _histogram_axes(figure, len(names), len(sets))
+    """Observables (``known`` by name) down, sets across; with ``wide``, for one set, observables across."""
+    columns, rows = (len(names), 1) if wide else (len(sets), len(names))
+    gap = _WIDE_GAP if wide else _GAP
+    figure = new_figure(0.9 + _COLUMN_IN * columns * (1 + (gap - _GAP)), 0.6 + _ROW_IN * rows)
+    grid = _histogram_axes(figure, rows, columns, gap)
+    if wide:
+        grid = [[axes] for axes in grid[0]]
     outside = []
     panels = [
-        [PANELS["e_ratio" if drawn.mixed and name == "e_sum" else name] for drawn in sets]
+        [known["e_ratio" if drawn.mixed and name == "e_sum" else name] for drawn in sets]
         for name in names
     ]
     found = [
@@ -180,7 +190,7 @@ def _same_sums(sets: Sequence[DrawnSet], names: Sequence[str]) -> str:
     return f"Equal energy sums, shower by shower: {'; '.join(pairs)}." if pairs else ""
 
 
-def _equal_sums(candidates: dict[str, Showers], *names: str) -> bool:
+def _equal_sums(candidates: dict[str, Sample], *names: str) -> bool:
     """True if both have the same events with the same energy sums, up to the rounding of cells."""
     if not all(name in candidates for name in names):
         return False
@@ -205,7 +215,7 @@ def _figure2(
     mixed = [s for s in sets if s.mixed]
     if mixed:
         title = "Figure 2a: response over the whole range"
-        yield _grid("fig2_response", title, ["e_sum"], mixed[:1], styles, [_PER_SHOWER])
+        yield histogram_grid("fig2_response", title, ["e_sum"], mixed[:1], styles, [PER_SHOWER])
     title = "Figure 2b: energy sum before and after"
     pairs = []
     for s in sets:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hepbridge.data.showers import Showers
+from hepbridge.metrics.kinds import Sample
 from hepbridge.report import diagnosis, failures, learning_curves
+from hepbridge.report.groups import lines
 from hepbridge.report.jinja import image, render, versions
 from hepbridge.report.plate import Plate
 from hepbridge.report.text import plus_minus
@@ -20,8 +21,8 @@ _NAMES = {"ref": "ref (full simulation)", "ref2": "ref2 (second full simulation)
 def page(
     record: Mapping[str, Any],
     plates: Sequence[tuple[Plate, bytes | None]],
-    samples: Mapping[str, Showers],
-    mixed: Mapping[str, Showers],
+    samples: Mapping[str, Sample],
+    mixed: Mapping[str, Sample],
     *,
     fast: str | None,
     refined: str | None,
@@ -48,6 +49,7 @@ def page(
         grades=GRADES,
         marks=MARKS,
         plus_minus=plus_minus,
+        lines=lines,
         figures=[
             (p, png) for p, png in drawn if p.key not in (learning_curves.KEY, *failures.KEYS)
         ],
@@ -55,7 +57,7 @@ def page(
         suspects=diagnosis.suspect_rows(record, refined or names[-1]),
         coverage=diagnosis.coverage_rows(record),
         memorised=diagnosis.memorisation_words(record),
-        advised=diagnosis.advice_rows(record),
+        advised=diagnosis.advice_rows(record, grouped=False),
         advice=diagnosis.advice(record),
         curves=[(p, png) for p, png in drawn if p.key == learning_curves.KEY],
         samples=[
@@ -75,7 +77,7 @@ def page(
     )
 
 
-def _listed(showers: Showers) -> dict[str, Any]:
+def _listed(showers: Sample) -> dict[str, Any]:
     """What the table of samples says of showers that are not in the record."""
     return {
         "energies": _range(showers),
@@ -86,7 +88,7 @@ def _listed(showers: Showers) -> dict[str, Any]:
     }
 
 
-def _range(showers: Showers) -> str:
+def _range(showers: Sample) -> str:
     low, high = showers.incident_energy.min() / 1000.0, showers.incident_energy.max() / 1000.0
     return f"{low:.4g} GeV" if high - low < 1e-4 * high else f"{low:.4g} to {high:.4g} GeV"
 

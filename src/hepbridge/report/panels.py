@@ -14,7 +14,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
 from hepbridge.core.units import GEV
-from hepbridge.data.showers import Showers
 from hepbridge.metrics.observables import HIT_THRESHOLD, OBSERVABLES
 from hepbridge.report.histograms import (
     Array,
@@ -49,8 +48,9 @@ class Panel:
     spectrum: bool = False  # cells, both axes logarithmic
     log_y: bool = False
     integer: bool = False
+    threshold_mev: float = HIT_THRESHOLD  # drawn in a spectrum
 
-    def binned(self, samples: Sequence[Showers]) -> list[Binned]:
+    def binned(self, samples: Sequence[Any]) -> list[Binned]:
         """All samples in the same bins; the first is the reference, which sets the range."""
         if self.axis is not None:
             return [profile(s, self.axis) for s in samples]
@@ -180,7 +180,7 @@ def draw_histogram(
         if panel.spectrum:
             ax.set_xscale("log")
             ax.axvline(
-                HIT_THRESHOLD / GEV,
+                panel.threshold_mev / GEV,
                 ymax=free if ax is top else 1.0,
                 color="#3d3d3d",
                 linewidth=0.9,
@@ -192,8 +192,8 @@ def draw_histogram(
     top.tick_params(labelbottom=False)
     if panel.spectrum:
         top.annotate(
-            "1 MeV",
-            (HIT_THRESHOLD / GEV, 0.02),
+            f"{panel.threshold_mev:g} MeV",
+            (panel.threshold_mev / GEV, 0.02),
             xycoords=("data", "axes fraction"),
             xytext=(3, 0),
             textcoords="offset points",

@@ -12,9 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from hepbridge.core.errors import ConfigError, DataError
-from hepbridge.data.cells import PolarCells
-from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
+from hepbridge.metrics.layout import radial_edges
 from hepbridge.report.histograms import (
     Array,
     Binned,
@@ -118,21 +117,6 @@ def longitudinal(showers: Showers) -> Binned | None:
     sums = showers.geometry.layer_sums(showers.cells)
     values, sigma = ratio_of_sums(sums, showers.incident_energy, showers.weights)
     return Binned(edges, values, sigma)
-
-
-def radial_edges(geometry: Geometry) -> Array:
-    """Bins of the transverse profile in mm: the finest rings, or steps as wide as a cell.
-
-    The width of a rectangle is its larger side; of layers with different cells the finest counts.
-    """
-    cells = [plane.cells for plane in geometry.planes()]
-    rings = [c for c in cells if isinstance(c, PolarCells)]
-    if rings:
-        finest = max(rings, key=lambda c: c.n_r).r_mm
-        return np.asarray(finest, dtype=np.float64)
-    width = min(max(c.pitch_mm) for c in cells if not isinstance(c, PolarCells))
-    reach = float(np.hypot(geometry.x_mm, geometry.y_mm).max())
-    return np.asarray(width * np.arange(np.floor(reach / width) + 2), dtype=np.float64)
 
 
 def transverse(showers: Showers, edges: Array) -> Binned:

@@ -10,19 +10,20 @@ import numpy as np
 
 from hepbridge.core.errors import DataError
 from hepbridge.data.showers import Showers
+from hepbridge.metrics.kinds import Sample
 from hepbridge.metrics.sets import SampleSet, fixed_energies, make_sets
 
 __all__ = ["DrawnSet", "Samples", "drawn_sets", "same_events"]
 
-Samples = tuple[Showers, Mapping[str, Showers], Showers | None]
-"""Reference, candidates, second reference."""
+Samples = tuple[Any, Mapping[str, Any], Any]
+"""Reference, candidates, second reference (or None): `Showers`, or `Shapes` of any calorimeter."""
 
 
 @dataclass(frozen=True)
 class DrawnSet:
     """One column of the figures: evaluated showers, ensembles, and the rows of the table."""
 
-    samples: SampleSet
+    samples: SampleSet[Any]
     bands: dict[str, list[Showers]] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -74,7 +75,7 @@ def drawn_sets(
 
 
 def _members(
-    bands: Mapping[str, Sequence[Showers]], samples: SampleSet
+    bands: Mapping[str, Sequence[Showers]], samples: SampleSet[Any]
 ) -> dict[str, list[Showers]]:
     """The showers of the ensembles that belong to a set."""
     chosen = {}
@@ -94,6 +95,6 @@ def _members(
     return chosen
 
 
-def same_events(a: Showers, b: Showers) -> bool:
+def same_events(a: Sample, b: Sample) -> bool:
     """True if row i of both is the same event: input and output can be compared one by one."""
     return np.array_equal(a.event_ids, b.event_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 __all__ = [
@@ -25,11 +26,27 @@ _NAMES = {
     "e_spec_log": "cell spectrum (log)",
     "profile_x": "profile in x",
     "profile_y": "profile in y",
+    "profile_z": "profile in depth",
+    "profile_r": "profile in radius",
+    "hits": "cells above the threshold",
+    "centre_x": "centre in x",
+    "centre_y": "centre in y",
+    "centre_z": "centre in depth",
+    "width_x": "width in x",
+    "width_y": "width in y",
+    "width_z": "width in depth",
+    "correlation": "correlations",
+    "e_layer": "energies of layers",
+    "hits_layer": "hits in layers",
 }
+_LAYERS = {"e_layer": "energy of layer", "hits_layer": "hits in layer"}
 
 
 def name_of(observable: str) -> str:
     """The observable in words; a name without words of its own is shown as it is."""
+    layer = re.fullmatch(r"(e_layer|hits_layer)_(\d+)", observable)
+    if layer:
+        return f"{_LAYERS[layer[1]]} {layer[2]}"
     return _NAMES.get(observable, observable.replace("_", " "))
 
 

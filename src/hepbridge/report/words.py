@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hepbridge.metrics.rows import weighted_mean
 from hepbridge.report.style import roles
 from hepbridge.report.text import above_floor, name_of, p_value, times
 
@@ -124,15 +126,19 @@ def _alone(record: Record, name: str, verdict: Record) -> str:
 
 def _failures(record: Record, name: str) -> list[str]:
     """The rows above the floor, the worst first: ``cells above 1 MeV, 80 GeV: 41×``."""
-    found = [
-        (
-            cell["ratio"] or math.inf,
-            f"{name_of(row['observable'])}, {entry['label']}: {times(cell['ratio'])}",
-        )
-        for entry, row, cell in _cells(record, name)
-        if cell["above_q95"] and row["observable"] not in record["starred"]
+    worst: dict[tuple[str, str], tuple[float, str, int]] = {}
+    for entry, row, cell in _cells(record, name):
+        if cell["above_q95"] and row["observable"] not in record["starred"]:
+            key = entry["label"], row.get("group", row["observable"])
+            ratio, words = cell["ratio"] or math.inf, name_of(row["observable"])
+            before = worst.get(key, (-math.inf, "", 0))
+            chosen = max((ratio, words), before[:2], key=lambda found: found[0])
+            worst[key] = (*chosen, before[2] + 1)
+    return [
+        f"{words}{f' (the worst of {count} such rows)' if count > 1 else ''}, {label}: "
+        f"{times(None if math.isinf(ratio) else ratio)}"
+        for (label, _), (ratio, words, count) in sorted(worst.items(), key=lambda item: -item[1][0])
     ]
-    return [words for _, words in sorted(found, key=lambda f: -f[0])]
 
 
 def _classifier(record: Record, name: str) -> tuple[bool, str]:
@@ -242,13 +248,21 @@ _SURE = 2.0  # standard errors
 
 def mean_error(record: Record, *names: str) -> float:
     """Standard error of the difference of two logarithmic mean ratios, rows taken as independent."""
-    total, rows = 0.0, 1
+    total, rows = 0.0, 1.0
     for name in names:
         cells = [
-            c for _, row, c in _cells(record, name) if row["observable"] not in record["starred"]
+            (entry["label"], row.get("group"), cell)
+            for entry, row, cell in _cells(record, name)
+            if row["observable"] not in record["starred"]
         ]
-        total += sum((c["sigma"] / c["emd"]) ** 2 for c in cells if c["emd"] > 0)
-        rows = max(rows, len(cells))
+        size = Counter((label, group) for label, group, _ in cells)
+        weight = [1.0 if g is None else 1.0 / size[label, g] for label, g, _ in cells]
+        total += sum(
+            (w * c["sigma"] / c["emd"]) ** 2
+            for w, (_, _, c) in zip(weight, cells, strict=True)
+            if c["emd"] > 0
+        )
+        rows = max(rows, sum(weight))
     return math.sqrt(total) / rows
 
 
@@ -267,17 +281,20 @@ def mean_auc(record: Record, name: str) -> tuple[float, float] | None:
 
 
 def mean_ratios(record: Record) -> dict[str, float]:
-    """Geometric mean of the floor ratios over all rows of all sets that are not starred."""
+    """Geometric mean of the floor ratios over all rows of all sets that are not starred.
+
+    A group of rows of one set weighs as much as one row.
+    """
     means = {}
     for name in _candidates(record):
         ratios = [
-            cell["ratio"]
-            for _, row, cell in _cells(record, name)
+            (cell["ratio"], f"{row['group']}, {entry['label']}" if "group" in row else None)
+            for entry, row, cell in _cells(record, name)
             if cell["ratio"] is not None and row["observable"] not in record["starred"]
         ]
-        if ratios:
-            zero = min(ratios) <= 0
-            means[name] = 0.0 if zero else math.exp(sum(map(math.log, ratios)) / len(ratios))
+        mean = weighted_mean(ratios)
+        if mean is not None:
+            means[name] = mean
     return means
 
 

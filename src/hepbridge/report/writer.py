@@ -14,8 +14,11 @@ from typing import Any, cast
 
 import matplotlib
 
-from hepbridge.core.errors import OutputError
+from hepbridge.core.errors import ConfigError, OutputError
+from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers
+from hepbridge.metrics.kinds import prepared
+from hepbridge.metrics.shapes import THRESHOLD_MEV, Shapes
 from hepbridge.report.console import as_record
 from hepbridge.report.failures import failure_plates
 from hepbridge.report.figures import draw_all
@@ -23,6 +26,7 @@ from hepbridge.report.html import page
 from hepbridge.report.learning_curves import learning_curves
 from hepbridge.report.plate import Plate
 from hepbridge.report.samples import Samples, drawn_sets
+from hepbridge.report.shape_figures import draw_shapes
 from hepbridge.report.style import RC, roles, styles
 
 __all__ = ["Report", "check_directory", "write", "written"]
@@ -32,9 +36,9 @@ _CONTENT = {"report.html", "metrics.json", "figures"}
 
 def write(
     evaluation: Any,
-    ref: Showers,
-    candidates: Mapping[str, Showers],
-    ref2: Showers | None,
+    ref: Showers | PointShowers | Shapes,
+    candidates: Mapping[str, Showers | PointShowers | Shapes],
+    ref2: Showers | PointShowers | Shapes | None,
     out_dir: str | Path,
     *,
     fast: str | None = None,
@@ -49,24 +53,31 @@ def write(
     content of its ``metrics.json``. ``fast`` and ``refined`` name the candidates drawn in red and
     blue (default: see `hepbridge.report.style.roles`). ``mixed`` = (ref, candidates, ref2) adds a
     mixed-energy sample to the figures of fixed energies. ``bands`` gives for a candidate the
-    showers of an ensemble of trainings, drawn as a shaded band.
+    showers of an ensemble of trainings, drawn as a shaded band; both are for one plane of cells.
 
     Everything is made in a temporary folder beside ``out_dir``, which takes the name at the end.
     Returns the path of the page. Raises OutputError as `check_directory` says, DataError if the
     showers are not those of the evaluation, ConfigError for unknown names.
     """
     record = as_record(evaluation)
+    given = {"ref": ref, **({} if ref2 is None else {"ref2": ref2}), **candidates}
+    threshold = (record.get("layout") or {}).get("threshold_mev", THRESHOLD_MEV)
+    found = prepared(given, threshold_mev=threshold)
+    full = found["ref"], {name: found[name] for name in candidates}, found.get("ref2")
+    plane = not isinstance(found["ref"], Shapes)
+    if not plane and (mixed is not None or bands):
+        raise ConfigError("bands and a second sample of figures are for one plane of x-y cells")
     fast, refined = roles(candidates, fast, refined)
     look = styles(candidates, fast, refined)
-    sets = drawn_sets(record, (ref, candidates, ref2), mixed, bands)
+    sets = drawn_sets(record, full, mixed, bands)
     with written(out_dir, record, overwrite=overwrite) as report:
         drawn = chain(
-            draw_all(sets, look, fast, refined),
+            (draw_all if plane else draw_shapes)(sets, look, fast, refined),
             learning_curves(record, look, fast),
             failure_plates(record, sets, look, fast, refined),
         )
         plates = [(plate, report.save(plate)) for plate in drawn]
-        samples = _by_name((ref, candidates, ref2))
+        samples = _by_name(full)
         only_drawn = _by_name(mixed) if mixed is not None else {}
         report.page(page(record, plates, samples, only_drawn, fast=fast, refined=refined))
     return report.path
@@ -110,7 +121,7 @@ def written(
         yield Report(folder, out_dir / "report.html")
 
 
-def _by_name(samples: Samples) -> dict[str, Showers]:
+def _by_name(samples: Samples) -> dict[str, Any]:
     ref, candidates, ref2 = samples
     return {"ref": ref, **({} if ref2 is None else {"ref2": ref2}), **candidates}
 

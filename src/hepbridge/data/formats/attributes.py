@@ -50,9 +50,10 @@ def read_attributes(
 def write_attributes(
     file: h5py.File,
     meta: Mapping[str, Any],
-    geometry: Geometry,
+    geometry: Geometry | None,
     manifest: Mapping[str, Any] | None,
 ) -> None:
+    """Provenance and manifest, and of showers the unit and the geometry."""
     extra = {}
     for name, value in meta.items():
         if name != UNITS_KEY:
@@ -67,8 +68,9 @@ def write_attributes(
             file.attrs[MANIFEST_KEY] = _fixed(json.dumps(manifest))
     except (TypeError, ValueError) as error:
         raise DataError(f"meta and manifest must be JSON-able: {error}") from error
-    file.attrs[UNITS_KEY] = _fixed("MeV")
-    file.attrs[GEOMETRY_KEY] = _fixed(json.dumps(geometry.to_dict()))
+    if geometry is not None:
+        file.attrs[UNITS_KEY] = _fixed("MeV")
+        file.attrs[GEOMETRY_KEY] = _fixed(json.dumps(geometry.to_dict()))
 
 
 def _native(name: str, value: Any) -> bool:

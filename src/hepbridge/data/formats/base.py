@@ -67,9 +67,26 @@ class Reader(ABC):
         start, stop, _ = slice(start, stop).indices(len(self))
         with damaged(self.path):
             block = self._block(start, stop)
+        block.cells = to_mev(block.cells, self.unit)
+        return self._showers(block, start, stop, self.allow_empty_showers)
+
+    def read_with(self, cells: NDArray[np.float32], start: int) -> Showers:
+        """The rows from ``start``, as `read`, with these cells (n, n_cells), MeV, in the place of
+        theirs: as finite and positive as those of a file must be, but any may be empty."""
+        stop = start + len(cells)
+        with damaged(self.path):
+            block = self._without_cells(start, stop)
+        block.cells = cells
+        return self._showers(block, start, stop, True)
+
+    def _without_cells(self, start: int, stop: int) -> Block:
+        """As `_block`, but for the cells, which a format may leave out if that is faster."""
+        return self._block(start, stop)
+
+    def _showers(self, block: Block, start: int, stop: int, allow_empty_showers: bool) -> Showers:
         ids = block.event_ids
         return Showers.from_arrays(
-            to_mev(block.cells, self.unit),
+            block.cells,
             self.incident_energy[start:stop],
             geometry=self.geometry,
             conditions=dict(block.conditions),
@@ -79,7 +96,7 @@ class Reader(ABC):
             event_ids=row_ids(self.event_uid, start, max(start, stop)) if ids is None else ids,
             where=str(self.path),
             first_row=start,
-            allow_empty_showers=self.allow_empty_showers,
+            allow_empty_showers=allow_empty_showers,
         )
 
     def blocks(self, size: int) -> Iterator[Showers]:

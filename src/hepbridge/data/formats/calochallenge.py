@@ -24,6 +24,8 @@ from hepbridge.core.errors import DataError
 from hepbridge.core.files import atomic_path
 from hepbridge.data.formats.attributes import UNITS_KEY, read_attributes, write_attributes
 from hepbridge.data.formats.base import Block, Format, Reader, agreed, check_unit, damaged
+from hepbridge.data.formats.hdf5 import check_declared
+from hepbridge.data.formats.packing import PackedRows, can_be_packed
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import UNITS, Showers
 
@@ -35,9 +37,6 @@ ENERGIES, SHOWERS, EVENT_ID, WEIGHTS = "incident_energies", "showers", "event_id
 CONDITIONS, COLUMNS = "conditions", "columns"
 CHUNK_BYTES = 1 << 19
 LIBVER = ("v110", "v110")  # this file version has checksums on its metadata: damage is noticed
-# Deflate packs at most 1032 : 1. A dataset that declares far more than its stored bytes can hold
-# is damaged or hostile; small ones are harmless.
-MAX_RATIO, HARMLESS_BYTES = 2000, 1 << 26
 
 
 class CaloChallengeReader(Reader):
@@ -75,7 +74,7 @@ class CaloChallengeReader(Reader):
                 )
         energies, showers = file[ENERGIES], file[SHOWERS]
         for dataset in (energies, showers):
-            _check_declared(dataset, path)
+            check_declared(dataset, path)
             if dataset.dtype.kind not in "fiu":
                 raise DataError(
                     f"{path}: {dataset.name[1:]!r} must be numbers, got {dataset.dtype}"
@@ -95,7 +94,8 @@ class CaloChallengeReader(Reader):
         if cells != self.geometry.n_cells:
             raise DataError(
                 f"{path}: {cells} cells per shower, but geometry {self.geometry.name!r} has "
-                f"{self.geometry.n_cells}; pass the right geometry"
+                f"{self.geometry.n_cells}; pass the right geometry (geometry=…; to evaluate: "
+                "--geometry)"
             )
         self.unit = check_unit(unit or str(self.meta.get(UNITS_KEY, "MeV")), path)
         self.meta.pop(UNITS_KEY, None)  # inside it is always MeV
@@ -129,12 +129,17 @@ class CaloChallengeReader(Reader):
             else:
                 self._columns.setdefault(name, dataset)
         for dataset in (*self._conditions.values(), *self._columns.values()):
-            _check_declared(dataset, self.path)
+            check_declared(dataset, self.path)
 
     def _block(self, start: int, stop: int) -> Block:
+        block = self._without_cells(start, stop)
+        block.cells = self._file[SHOWERS][start:stop]
+        return block
+
+    def _without_cells(self, start: int, stop: int) -> Block:
         rows = slice(start, stop)
         return Block(
-            self._file[SHOWERS][rows],
+            np.empty((0, self.geometry.n_cells), np.float32),
             {name: dataset[rows] for name, dataset in self._conditions.items()},
             None if self._weights is None else self._weights[rows],
             {name: _read(dataset, rows) for name, dataset in self._columns.items()},
@@ -152,6 +157,7 @@ class CaloChallengeWriter:
         self._file, self._path, self._level, self._sink = file, path, level, sink
         self._kinds: dict[str, tuple[Any, ...]] | None = None
         self._geometry: Geometry | None = None
+        self._packed: dict[str, PackedRows] = {}
         self.meta: dict[str, Any] = {}
         self.rows = 0
 
@@ -169,15 +175,18 @@ class CaloChallengeWriter:
                 f"{showers.geometry.name!r}, the rows before them have {sorted(self._kinds)}"
             )
         for name, array in arrays.items():
-            self._file[name].resize(self.rows + len(array), axis=0)
-            self._file[name][self.rows :] = array
+            if name in self._packed:
+                self._packed[name].append(array)
+            else:
+                self._file[name].resize(self.rows + len(array), axis=0)
+                self._file[name][self.rows :] = array
             self._sink.check()
         self.rows += len(showers)
 
     def _create(self, name: str, array: np.ndarray[Any, Any]) -> None:
         row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:])))
         packed: dict[str, Any] = {"compression": self._level, "shuffle": True, "fletcher32": True}
-        self._file.create_dataset(
+        dataset = self._file.create_dataset(
             name,
             shape=(0, *array.shape[1:]),
             maxshape=(None, *array.shape[1:]),
@@ -185,6 +194,8 @@ class CaloChallengeWriter:
             chunks=(max(1, min(4096, CHUNK_BYTES // row_bytes)), *array.shape[1:]),
             **({} if array.dtype.kind == "O" else packed),
         )
+        if can_be_packed(array.dtype):
+            self._packed[name] = PackedRows(dataset, self._level)
 
     def finish(
         self, n: int | None, meta: Mapping[str, Any] | None, manifest: Mapping[str, Any] | None
@@ -195,6 +206,9 @@ class CaloChallengeWriter:
                 f"cannot write {self._path}: got {self.rows} showers, "
                 f"{'at least one' if n is None else n} needed"
             )
+        for packed in self._packed.values():
+            packed.finish()
+            self._sink.check()
         write_attributes(self._file, self.meta if meta is None else meta, self._geometry, manifest)
 
 
@@ -304,16 +318,6 @@ def _require_rows(dataset: h5py.Dataset, name: str, n: int, path: Path) -> None:
     rows = dataset.shape[0] if dataset.shape else 0
     if rows != n:
         raise DataError(f"{path}: {name!r} has {rows} rows, but there are {n} showers")
-
-
-def _check_declared(dataset: h5py.Dataset, path: Path) -> None:
-    """Refuse a dataset that declares more than its stored bytes can hold, before allocating it."""
-    declared, stored = dataset.nbytes, dataset.id.get_storage_size()
-    if declared > HARMLESS_BYTES and declared > MAX_RATIO * stored:
-        raise DataError(
-            f"{path}: {dataset.name[1:]!r} declares {declared:.3g} bytes {dataset.shape} but only "
-            f"{stored} are stored; the file is truncated, damaged or not what it claims to be"
-        )
 
 
 FORMAT = Format(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hepbridge.core.errors import DataError
 from hepbridge.core.files import atomic_path
@@ -27,9 +27,12 @@ __all__ = ["FORMAT", "SquirelsNpyReader"]
 
 log = logging.getLogger(__name__)
 
+_BLOCK = 1 << 24  # bytes that are read at once for the incident energies
+
 
 class SquirelsNpyReader(Reader):
-    """An open SQuIRELS ``.npy`` file, mapped into memory.
+    """An open SQuIRELS ``.npy`` file, read row by row: a mapped file that is truncated by somebody
+    else would end the process.
 
     Args:
         unit: that of the cells (default GeV); incident energies are MeV.
@@ -49,16 +52,41 @@ class SquirelsNpyReader(Reader):
         self.path, self.allow_empty_showers = path, allow_empty_showers
         self.geometry = geometry or SQUIRELS
         self.unit, self.meta = check_unit(unit or "GeV", path), {}
+        self._file = open(path, "rb")  # noqa: SIM115 (`close` does)
+        try:
+            n, width = self._open()
+            self.incident_energy = self._energies(n, width, incident_energy)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> tuple[int, int]:
+        """Rows and columns that the header declares, if the file is large enough for them."""
+        path, cells = self.path, self.geometry.n_cells
         with damaged(path):
-            # mapping checks the declared size against the file; pickled objects are refused
-            self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        array, cells = self._array, self.geometry.n_cells
-        if array.ndim != 2 or array.dtype.kind not in "fiu":
+            version = np.lib.format.read_magic(self._file)
+            read = np.lib.format.read_array_header_1_0
+            if version != (1, 0):
+                read = np.lib.format.read_array_header_2_0
+            shape, fortran, self._dtype = read(self._file)
+        if len(shape) != 2 or self._dtype.kind not in "fiu":
             raise DataError(
-                f"{path}: must be a two-dimensional array of numbers, got {array.dtype} of shape "
-                f"{array.shape}"
+                f"{path}: must be a two-dimensional array of numbers, got {self._dtype} of shape "
+                f"{shape}"
             )
-        n, width = array.shape
+        if fortran:
+            raise DataError(
+                f"{path}: is stored column by column (Fortran order); save "
+                "numpy.ascontiguousarray of it"
+            )
+        n, width = shape
+        self._start, self._row_bytes = self._file.tell(), width * self._dtype.itemsize
+        there = path.stat().st_size - self._start
+        if min(n, width) < 0 or n * self._row_bytes > there:
+            raise DataError(
+                f"{path}: the file is truncated or damaged: it declares the shape {shape} but only "
+                f"{there} bytes follow"
+            )
         if n == 0:
             raise DataError(f"{path}: holds no showers")
         if width < cells:
@@ -66,7 +94,20 @@ class SquirelsNpyReader(Reader):
                 f"{path}: {width} columns, but geometry {self.geometry.name!r} has {cells} cells; "
                 "pass the right geometry"
             )
-        self.incident_energy = self._energies(n, width, incident_energy)
+        self._width = width
+        return n, width
+
+    def _rows(self, start: int, stop: int) -> NDArray[Any]:
+        """The rows start … stop - 1, (n, width)."""
+        wanted = max(0, stop - start) * self._row_bytes
+        self._file.seek(self._start + start * self._row_bytes)
+        data = self._file.read(wanted)
+        if len(data) < wanted:
+            raise DataError(
+                f"{self.path}: the file is truncated: it ends in row "
+                f"{start + len(data) // self._row_bytes}"
+            )
+        return np.frombuffer(data, self._dtype).reshape(-1, self._width)
 
     def _energies(self, n: int, width: int, given: ArrayLike | None) -> Any:
         column = 2 * self.geometry.n_cells
@@ -77,7 +118,12 @@ class SquirelsNpyReader(Reader):
                     "incident_energy as well"
                 )
             with damaged(self.path):
-                return np.array(self._array[:, column], dtype=np.float64)
+                block = max(1, _BLOCK // self._row_bytes)
+                parts = [
+                    self._rows(k, min(k + block, n))[:, column].astype(np.float64)
+                    for k in range(0, n, block)
+                ]
+                return np.concatenate(parts)
         if given is None:
             raise DataError(
                 f"{self.path}: {width} columns, so there is no column {column} with incident "
@@ -89,10 +135,10 @@ class SquirelsNpyReader(Reader):
         return np.broadcast_to(energy, n).copy()
 
     def _block(self, start: int, stop: int) -> Block:
-        return Block(np.array(self._array[start:stop, : self.geometry.n_cells]))
+        return Block(self._rows(start, stop)[:, : self.geometry.n_cells])
 
     def close(self) -> None:
-        del self._array  # unmaps the file
+        self._file.close()
 
 
 class _NpyWriter:
