@@ -212,12 +212,23 @@ def test_the_paper_has_its_own_network() -> None:
 
 def test_fewer_steps_are_the_same_weights_and_another_answer(model: Path) -> None:
     """Fails if a model is timed with fewer steps in name only."""
-    own, four, two = stages.refiners([model])
+    own, _, four, two = stages.refiners([model])
     few = sample.load("gflash", 50)[:20]
     answers = [np.asarray(stage.call(few)) for stage in (own, four, two)]
     assert [stage.nfe for stage in (own, four, two)] == [8, 4, 2]
     assert not np.array_equal(answers[0], answers[1])
     assert not np.array_equal(answers[1], answers[2])
+
+
+def test_exported_model_gives_the_same_showers(model: Path) -> None:
+    """The same noise, so the same showers as the model itself, to what the export promises."""
+    pytest.importorskip("onnxruntime")
+    own, exported, *_ = stages.refiners([model])
+    few = sample.load("gflash", 50)[:20]
+    wanted, found = np.asarray(own.call(few)), np.asarray(exported.call(few))
+    assert exported.name == "tiny, ONNX Runtime" and exported.nfe == own.nfe
+    np.testing.assert_allclose(found, wanted, atol=1e-3 * wanted.sum(axis=1).max(), rtol=0)
+    assert not np.allclose(found, np.asarray(own.call(few[::-1])), rtol=1e-2)
 
 
 def test_without_a_shipped_model_the_recipe_is_timed_untrained(

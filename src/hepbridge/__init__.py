@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hepbridge.data.geometry import Geometry
     from hepbridge.data.io import load, save
     from hepbridge.data.showers import Showers
+    from hepbridge.deploy.onnx.export import export_onnx
+    from hepbridge.deploy.onnx.refiner import OnnxRefiner
     from hepbridge.deploy.refine import refine_file
     from hepbridge.metrics import evaluate
     from hepbridge.report import write as write_report
@@ -30,9 +32,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Geometry",
     "HepbridgeError",
+    "OnnxRefiner",
     "Showers",
     "__version__",
     "evaluate",
+    "export_onnx",
     "load",
     "load_model",
     "refine_file",
@@ -44,8 +48,10 @@ __all__ = [
 _HOMES = {
     "Geometry": "hepbridge.data.geometry:Geometry",
     "HepbridgeError": "hepbridge.core.errors:HepbridgeError",
+    "OnnxRefiner": "hepbridge.deploy.onnx.refiner:OnnxRefiner",
     "Showers": "hepbridge.data.showers:Showers",
     "evaluate": "hepbridge.metrics:evaluate",
+    "export_onnx": "hepbridge.deploy.onnx.export:export_onnx",
     "load": "hepbridge.data.io:load",
     "load_model": "hepbridge.systems.model_file:load",
     "refine_file": "hepbridge.deploy.refine:refine_file",

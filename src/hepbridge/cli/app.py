@@ -13,6 +13,7 @@ from hepbridge.cli import (
     demo,
     detectors,
     evaluate,
+    export,
     info,
     refine,
     show,
@@ -76,6 +77,7 @@ for command in (
     refine.refine,
     evaluate.evaluate,
     compare.compare,
+    export.export,
     bench.bench,
     demo.demo,
     detectors.detectors,
@@ -83,4 +85,8 @@ for command in (
     cite.cite,
 ):
     app.command()(command)
-app.add_typer(simulate.simulate, name="simulate", help="Make showers: fast, full, or pairs.")
+app.add_typer(
+    simulate.simulate,
+    name="simulate",
+    help="Make showers: fast, full, or pairs; or Z + jet events.",
+)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from hepbridge.core.errors import ConfigError, MissingExtraError, ModelFileError
 from hepbridge.data import sample
 from hepbridge.data.geometry import SQUIRELS
 from hepbridge.data.showers import Showers
+from hepbridge.deploy.onnx.export import export_onnx
+from hepbridge.deploy.onnx.refiner import OnnxRefiner
 from hepbridge.deploy.paper_network import disagreement, in_onnxruntime, untrained
 from hepbridge.simulate.beam import Beam
 from hepbridge.simulate.detector import load_detector
@@ -24,6 +28,8 @@ from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.squirels_paper import SquirelsPaper
 
 __all__ = ["DEFAULT", "Stage", "competitors", "refiners", "simulations"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "squirels"  # the shipped model that is timed if none is named
 
@@ -56,12 +62,14 @@ class Stage:
 
 
 def refiners(models: Sequence[str | Path]) -> Iterator[Stage]:
-    """A stage for each model, and for each smaller number of evaluations that it can run with."""
+    """A stage for each model, one for it exported to ONNX (with the extra ``onnx``), and one for each
+    smaller number of evaluations that it can run with."""
     given = [(Path(name).stem, load(name), "trained model") for name in models]
     for label, model, note in given or [_default()]:
         if model.geometry.digest() != SQUIRELS.digest():
             raise wrong_geometry(model, SQUIRELS)
         yield _refiner(label, model, note)
+        yield from _exported(label, model)
         for fewer in _with_fewer_steps(model):
             nfe = fewer.members[0].nfe
             yield _refiner(f"{label}, NFE {nfe}", fewer, _FEWER_NOTE)
@@ -78,6 +86,24 @@ def _refiner(label: str, model: Model, note: str) -> Stage:
         )
 
     return Stage(label, "refiner", model.members[0].nfe, note, call)
+
+
+def _exported(label: str, model: Model) -> Iterator[Stage]:
+    """The model as `hepbridge export` writes it, in ONNX Runtime, its noise keyed by event id too."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        try:
+            _, agreement = export_onnx(model, path)
+        except (ConfigError, MissingExtraError) as reason:  # a method that ONNX cannot hold
+            log.info("%s is not timed in ONNX Runtime: %s", label, reason)
+            return
+        refiner = OnnxRefiner(path)
+
+    def call(showers: Showers) -> object:
+        return refiner.refine(showers).cells
+
+    note = f"as exported; agrees with torch within {agreement.worst:.1e} of a shower's energy"
+    yield Stage(f"{label}, ONNX Runtime", "refiner", model.members[0].nfe, note, call)
 
 
 def _default() -> tuple[str, Model, str]:

@@ -166,6 +166,11 @@ class I2SB(nn.Module):
         early = self._accumulated(torch.minimum(t, 1.0 - t)) / self.sigma**2
         return torch.where(t < 0.5, early, 1.0 - early)
 
+    def grid(self) -> tuple[list[float], list[float]]:
+        """The times before, between and after the steps of `apply`, and the clock at each."""
+        times = torch.linspace(0.0, 1.0, self.steps + 1, dtype=torch.float64)
+        return times.tolist(), self.clock(times).tolist()
+
     def _accumulated(self, t: Tensor) -> Tensor:
         """The variance added by a time t <= 1/2."""
         if self.schedule == "constant":
@@ -215,23 +220,22 @@ class I2SB(nn.Module):
         y, kept = x[:, : self.moving], x[:, self.moving :]
         context = self._context(conditions, y, kept)
         draws = noise.reshape(len(x), -1, self.moving) if self.noisy else None
-        times = torch.linspace(0.0, 1.0, self.steps + 1, dtype=torch.float64)
-        shares = self.clock(times).tolist()
+        times, shares = self.grid()
         for k in range(self.steps - 1):
             a, then = shares[k], shares[k + 1]
             h = then - a
-            velocity = self._velocity(y, float(times[k]), a, context)
+            velocity = self._velocity(y, times[k], a, context)
             kick: Tensor | float = 0.0
             if draws is not None:
                 shrink = (1.0 - then) / (1.0 - a) if self.sampler == "posterior" else 1.0
                 kick = self.sigma * (h * shrink) ** 0.5 * draws[:, k]
             if self.sampler != "posterior":
                 ahead = y + h * velocity + kick
-                later = self._velocity(ahead, float(times[k + 1]), then, context)
+                later = self._velocity(ahead, times[k + 1], then, context)
                 velocity = 0.5 * (velocity + later)
             y = y + h * velocity + kick
         last = shares[-2]
-        y = y + (1.0 - last) * self._velocity(y, float(times[-2]), last, context)
+        y = y + (1.0 - last) * self._velocity(y, times[-2], last, context)
         return torch.cat([y, kept], dim=1)
 
     def _velocity(self, x: Tensor, t: float, a: float, context: Tensor) -> Tensor:

@@ -1,0 +1,136 @@
+// Refining showers with a model that `hepbridge export` wrote: load, check, refine.
+//
+//   hepbridge::Refiner refiner("model.onnx");              // reads model.json beside it
+//   auto out = refiner.refine(n, cells, energy, noise);    // MeV in, MeV out
+//
+// One Refiner may be used by several threads at once: refine() changes nothing in it.
+#pragma once
+
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "json.hpp"
+
+#ifndef ORT_API_VERSION
+#include "onnxruntime_v1.h"
+#endif
+
+namespace hepbridge {
+
+class Refiner {
+ public:
+  struct Result {
+    std::vector<float> cells;           // (n, n_cells), MeV
+    std::unique_ptr<bool[]> outside;    // (n): outside the trained range
+  };
+
+  explicit Refiner(const std::string& path, int threads = 1) {
+    const std::string base = path.substr(0, path.rfind('.'));
+    std::ifstream file(base + ".json");
+    if (!file) throw Error("cannot read " + base + ".json, the contract of " + path);
+    std::stringstream words;
+    words << file.rdbuf();
+    contract_ = JsonReader(words.str()).read();
+    if (contract_["format"].str() != "hepbridge-onnx" || contract_["version"].value != 1)
+      throw Error(base + ".json is no contract of version 1 of hepbridge");
+    std::ifstream model(path, std::ios::binary | std::ios::ate);
+    if (!model || static_cast<double>(model.tellg()) != contract_["bytes"].value)
+      throw Error(path + " is missing, or not the file of its contract");
+    for (const Json& tensor : contract_["inputs"].items) {
+      const auto& shape = tensor["shape"].items;
+      Input input{tensor["name"].str(), shape.size() > 1 ? static_cast<std::size_t>(shape[1].value) : 0};
+      if (input.name == "cells" || input.name == "incident_energy") require(tensor, "MeV");
+      if (shape[0].kind == Json::number) rows_ = static_cast<std::size_t>(shape[0].value);
+      if (input.name == "cells") n_cells_ = input.columns;
+      else if (input.name == "noise") noise_ = input.columns;
+      else if (input.name != "incident_energy") conditions_.push_back(input.name);
+      inputs_.push_back(input);
+    }
+    require(contract_["outputs"].items.at(0), "MeV");
+
+    api_ = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (!api_) throw Error("this ONNX Runtime does not serve version " + std::to_string(ORT_API_VERSION) + " of its interface");
+    env_ = owned<OrtEnv>(api_->ReleaseEnv, api_->CreateEnv, ORT_LOGGING_LEVEL_ERROR, "hepbridge");
+    auto options = owned<OrtSessionOptions>(api_->ReleaseSessionOptions, api_->CreateSessionOptions);
+    check(api_->SetIntraOpNumThreads(options.get(), threads));
+    check(api_->SetSessionGraphOptimizationLevel(options.get(), ORT_ENABLE_ALL));
+    session_ = owned<OrtSession>(api_->ReleaseSession, api_->CreateSession, env_.get(), path.c_str(), options.get());
+    memory_ = owned<OrtMemoryInfo>(api_->ReleaseMemoryInfo, api_->CreateCpuMemoryInfo, OrtArenaAllocator, OrtMemTypeDefault);
+    std::size_t count = 0;
+    check(api_->SessionGetInputCount(session_.get(), &count));
+    if (count != inputs_.size()) throw Error(path + " has other inputs than its contract");
+  }
+
+  std::size_t n_cells() const { return n_cells_; }
+  std::size_t noise_width() const { return noise_; }                              // normal numbers per shower
+  const std::vector<std::string>& conditions() const { return conditions_; }      // further ones, in order
+  const Json& contract() const { return contract_; }
+
+  // cells (n, n_cells) and energy (n) in MeV, noise (n, noise_width), conditions (n) each, in order
+  Result refine(std::size_t n, const float* cells, const float* energy, const float* noise,
+                const std::vector<const float*>& conditions = {}) const {
+    if (conditions.size() != conditions_.size())
+      throw Error("the model takes " + std::to_string(conditions_.size()) + " further conditions");
+    if (rows_ && n != rows_) throw Error("the file was exported for another number of showers in a call");
+    Result out{std::vector<float>(n * n_cells_), std::make_unique<bool[]>(n)};
+    Values values(api_);
+    std::vector<const char*> names;
+    std::size_t next = 0;
+    for (const Input& input : inputs_) {
+      const float* data = input.name == "cells" ? cells : input.name == "incident_energy" ? energy
+                        : input.name == "noise" ? noise : conditions[next++];
+      values.add(*this, const_cast<float*>(data), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, sizeof(float), n, input.columns);
+      names.push_back(input.name.c_str());
+    }
+    values.add(*this, out.cells.data(), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, sizeof(float), n, n_cells_);
+    values.add(*this, out.outside.get(), ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, sizeof(bool), n, 0);
+    const char* outputs[] = {"refined", "outside_domain"};
+    check(api_->Run(session_.get(), nullptr, names.data(), values.all.data(), names.size(), outputs, 2, &values.all[names.size()]));
+    return out;
+  }
+
+ private:
+  struct Input { std::string name; std::size_t columns; };  // 0 columns: one number per shower
+  struct Values {                                           // released whatever happens
+    explicit Values(const OrtApi* api) : api(api) {}
+    ~Values() { for (OrtValue* value : all) api->ReleaseValue(value); }
+    void add(const Refiner& r, void* data, ONNXTensorElementDataType type, std::size_t size, std::size_t n, std::size_t columns) {
+      const std::int64_t shape[] = {static_cast<std::int64_t>(n), static_cast<std::int64_t>(columns)};
+      OrtValue* value = nullptr;
+      r.check(api->CreateTensorWithDataAsOrtValue(r.memory_.get(), data, size * n * (columns ? columns : 1), shape, columns ? 2 : 1, type, &value));
+      all.push_back(value);
+    }
+    const OrtApi* api;
+    std::vector<OrtValue*> all;
+  };
+
+  void check(OrtStatus* status) const {
+    if (!status) return;
+    const std::string message = api_->GetErrorMessage(status);
+    api_->ReleaseStatus(status);
+    throw Error("ONNX Runtime: " + message);
+  }
+  template <class T, class Make, class... Arguments>
+  std::shared_ptr<T> owned(void (*release)(T*), Make make, Arguments... arguments) const {
+    T* made = nullptr;
+    check(make(arguments..., &made));
+    return {made, release};
+  }
+  static void require(const Json& tensor, const std::string& unit) {
+    if (tensor["unit"].str() != unit) throw Error(tensor["name"].str() + " is in " + tensor["unit"].str() + ", this program gives " + unit);
+  }
+
+  Json contract_;
+  std::vector<Input> inputs_;
+  std::vector<std::string> conditions_;
+  std::size_t n_cells_ = 0, noise_ = 0, rows_ = 0;
+  const OrtApi* api_ = nullptr;
+  std::shared_ptr<OrtEnv> env_;  // released after the session
+  std::shared_ptr<OrtMemoryInfo> memory_;
+  std::shared_ptr<OrtSession> session_;
+};
+
+}  // namespace hepbridge

@@ -1,0 +1,186 @@
+"""The contract beside an ONNX file: names, shapes, units, cell order, validity, as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hepbridge import __version__
+from hepbridge.core.errors import ModelFileError
+from hepbridge.data.geometry import Geometry
+from hepbridge.deploy.onnx.targets import Target
+from hepbridge.systems.conditioning import ENERGY
+from hepbridge.systems.model_file import Model
+
+__all__ = ["ROWS", "Contract", "Range", "Tensor", "contract_of", "contract_path", "read_contract"]
+
+ROWS = "rows"  # name of the dynamic axis
+_MARGIN = 0.01  # of `hepbridge.systems.inference.outside_domain`
+_UNITS = {"mm": "mm", "rad": "rad", "deg": "deg"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tensor(_Part):
+    """An input or output: ``shape`` holds numbers, and the name of the dynamic axis."""
+
+    name: str
+    dtype: Literal["float32", "bool"]
+    shape: list[int | str]
+    unit: str
+    meaning: str
+
+
+class Range(_Part):
+    """Values of one input that were in the training (``min``, ``max``), and the limits of the flag."""
+
+    input: str
+    unit: str
+    min: float
+    max: float
+    flagged_below: float
+    flagged_above: float
+
+
+class Contract(_Part):
+    """What a host has to know. Text fields are for people, all others for programs."""
+
+    format: Literal["hepbridge-onnx"] = "hepbridge-onnx"
+    version: Literal[1] = 1
+    file: str
+    digest: str  # blake2b-128 of the ONNX file
+    bytes: int  # its size
+    made_by: str
+    system: str
+    transport: str | None
+    member: int
+    particle: str
+    target: str
+    opset: int
+    ir_version: int
+    minimum_runtime: str
+    tested: str
+    geometry: dict[str, Any]
+    cell_order: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    validity: list[Range]
+    outside: str
+    noise: str
+
+    def text(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def contract_of(model: Model, where: Target, member: int, file: str) -> Contract:
+    """The contract of a model for a target; digest and size are filled in when the file is there."""
+    refiner = model.members[member]
+    names = refiner.config.named_conditions()
+    rows: int | str = ROWS if where.rows is None else where.rows
+    n = model.geometry.n_cells
+    inputs = [
+        _float("cells", [rows, n], "MeV", "fast showers, not negative, in the order of cell_order"),
+        _float(ENERGY, [rows], "MeV", "energy of the incident particle"),
+        *(_float(name, [rows], _unit(name), "condition of the shower") for name in names),
+    ]
+    if refiner.noise_dim:
+        shape = [rows, refiner.noise_dim]
+        inputs.append(_float("noise", shape, "1", "independent standard normal numbers"))
+    outputs = [
+        _float("refined", [rows, n], "MeV", "refined showers, in the same order"),
+        Tensor(
+            name="outside_domain", dtype="bool", shape=[rows], unit="", meaning="not trained here"
+        ),
+    ]
+    return Contract(
+        file=file,
+        digest="",
+        bytes=0,
+        made_by=f"hepbridge {__version__}",
+        system=model.recipe.system,
+        transport=getattr(refiner.config, "transport", None),
+        member=member,
+        particle=model.domain.particle,
+        target=where.name,
+        opset=where.opset,
+        ir_version=where.ir_version,
+        minimum_runtime=where.runtime,
+        tested=where.tested,
+        geometry={**model.geometry.to_dict(), "digest": model.geometry.digest()},
+        cell_order=_order(model.geometry),
+        inputs=inputs,
+        outputs=outputs,
+        validity=_validity(model),
+        outside=(
+            "showers outside the validity are refined all the same and flagged in the output "
+            "outside_domain, as hepbridge refine does; tables use their nearest end"
+        ),
+        noise=(
+            "one row of fresh standard normal numbers per shower; hepbridge refine draws them by "
+            f"hepbridge.core.rng.event_normal(seed, 'refine-{member}', event_ids, width)"
+        ),
+    )
+
+
+def contract_path(path: str | Path) -> Path:
+    """Where the contract of an ONNX file is: the same name, ending in .json."""
+    return Path(path).with_suffix(".json")
+
+
+def read_contract(path: str | Path) -> Contract:
+    """Read a contract, strictly. Raises ModelFileError if it is missing or is none."""
+    path = Path(path)
+    try:
+        return Contract.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFileError(
+            f"the contract {path} cannot be read ({error}); it belongs beside the ONNX file"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "JSON"
+        raise ModelFileError(
+            f"{path} is no contract of version 1 of hepbridge ({where}: {first['msg']}); export the "
+            "model again"
+        ) from error
+
+
+def _float(name: str, shape: list[int | str], unit: str, meaning: str) -> Tensor:
+    return Tensor(name=name, dtype="float32", shape=shape, unit=unit, meaning=meaning)
+
+
+def _unit(name: str) -> str:
+    return _UNITS.get(name.rpartition("_")[2], "as in training")
+
+
+def _order(geometry: Geometry) -> str:
+    sizes = " x ".join(
+        f"{axis} {size}" for axis, size in zip(geometry.axes, geometry.shape, strict=True)
+    )
+    return f"row-major over ({sizes}): the last axis runs fastest"
+
+
+def _validity(model: Model) -> list[Range]:
+    """The trained ranges, and where `outside_domain` begins to flag."""
+    low, high = model.domain.energy_min, model.domain.energy_max
+    made = [
+        Range(
+            input=ENERGY, unit="MeV", min=low, max=high,
+            flagged_below=low * (1 - _MARGIN), flagged_above=high * (1 + _MARGIN),
+        )
+    ]  # fmt: skip
+    for name, (a, b) in model.domain.conditions.items():
+        allowed = 0.5 * (b - a) * (1 + 2 * _MARGIN) + 1e-6 * max(abs(a), abs(b), 1e-6)
+        middle = 0.5 * (a + b)
+        made.append(
+            Range(
+                input=name, unit=_unit(name), min=a, max=b,
+                flagged_below=middle - allowed, flagged_above=middle + allowed,
+            )
+        )  # fmt: skip
+    return made

@@ -1,0 +1,91 @@
+"""How long an ONNX file and torch take for the same showers, in turn, on one core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepbridge.deploy.machine import on_one_core
+from hepbridge.deploy.onnx.check import session_of, trial
+from hepbridge.deploy.onnx.contract import Contract
+from hepbridge.systems.model_file import Model
+
+__all__ = ["BATCHES", "timings"]
+
+BATCHES = (1, 37, 1000, 10_000)
+_SECONDS = 1.5  # for each batch size and runtime
+_LEAST, _MOST = 5, 3000  # calls
+_SHOWERS = 200  # different ones, at least
+_RUN = 100  # showers of one runtime before it is the turn of the other
+
+
+def timings(
+    model: Model, member: int, path: str, contract: Contract, batches: Sequence[int] = BATCHES
+) -> list[dict[str, Any]]:
+    """Times of a call in microseconds, by batch size: 5 % quantile, median and 95 % quantile.
+
+    Both get their inputs as they need them, tensors or bound arrays. They take turns, so that what
+    else the machine does hits both; small batches are other showers in every call, so that no cache
+    holds what a table says of them. A file for a fixed number of showers is timed with that only.
+    """
+    fixed = contract.inputs[0].shape[0]
+    rows: list[dict[str, Any]] = []
+    with on_one_core():
+        session = session_of(path)
+        for n in batches if isinstance(fixed, str) else (fixed,):
+            some = [trial(model, contract, n, seed=k) for k in range(max(1, _SHOWERS // n))]
+            ours, theirs = (
+                [_torch(model, member, x) for x in some],
+                [_bound(session, x) for x in some],
+            )
+            spent = _alternating([theirs, ours], max(1, _RUN // n))
+            row: dict[str, Any] = {"batch": n, "calls": len(spent[0])}
+            for name, seconds in zip(("onnxruntime", "torch"), spent, strict=True):
+                low, median, high = (
+                    1e6 * float(q) for q in np.quantile(seconds, [0.05, 0.5, 0.95])
+                )
+                row[name] = {"p05_us": low, "median_us": median, "p95_us": high}
+            rows.append(row)
+    return rows
+
+
+def _bound(session: Any, inputs: dict[str, Any]) -> Callable[[], object]:
+    binding = session.io_binding()
+    for name, value in inputs.items():
+        binding.bind_cpu_input(name, value)
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _torch(model: Model, member: int, inputs: dict[str, Any]) -> Callable[[], object]:
+    refiner = model.members[member].eval()
+    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    cells = tensors.pop("cells")
+    noise = tensors.pop("noise", cells[:, :0])
+
+    def call() -> object:
+        with torch.inference_mode():
+            return refiner.refine(cells, tensors, noise)
+
+    return call
+
+
+def _alternating(calls: Sequence[Sequence[Callable[[], object]]], run: int) -> list[list[float]]:
+    """Seconds of the calls of each kind, one call after the other; after a run, the next kind."""
+    for kind in calls:
+        kind[0]()
+    spent: list[list[float]] = [[] for _ in calls]
+    until = time.perf_counter() + _SECONDS * len(calls)
+    while len(spent[0]) < _MOST and (len(spent[0]) < _LEAST or time.perf_counter() < until):
+        for kind, seconds in zip(calls, spent, strict=True):
+            for _ in range(run):
+                call = kind[len(seconds) % len(kind)]
+                began = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - began)
+    return spent

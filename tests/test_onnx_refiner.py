@@ -1,0 +1,291 @@
+"""Exported models at work: the callable in Python, the command line, and the host in C++."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onnx_models as toys
+from hepbridge.cli import main
+from hepbridge.core.errors import DataError, ModelFileError
+from hepbridge.data import sample
+from hepbridge.data.showers import Showers
+from hepbridge.deploy.onnx.contract import contract_path
+from hepbridge.deploy.onnx.export import export_onnx
+from hepbridge.deploy.onnx.refiner import OnnxRefiner
+from hepbridge.systems.model_file import Model, load
+
+pytest.importorskip("onnx", reason="the extra onnx is not installed")
+ort = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+
+CPP = Path(__file__).parents[1] / "examples" / "cpp"
+
+
+@pytest.fixture(scope="module")
+def small() -> Model:
+    return load("squirels-small")
+
+
+@pytest.fixture(scope="module")
+def exported(small: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "small.onnx"
+    export_onnx(small, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def refiner(exported: Path) -> OnnxRefiner:
+    return OnnxRefiner(exported)
+
+
+@pytest.fixture(scope="module")
+def tilted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported model with angles and impact points."""
+    path = tmp_path_factory.mktemp("onnx") / "tilted.onnx"
+    export_onnx(toys.model(None, further=True), path)
+    return path
+
+
+def inputs(n: int, seed: int = 0) -> dict[str, np.ndarray]:
+    fast = sample.load("train_fast")[:n]
+    noise = np.random.default_rng(seed).standard_normal((n, 105), dtype=np.float32)
+    energy = fast.incident_energy.astype(np.float32)
+    return {"cells": fast.cells, "incident_energy": energy, "noise": noise}
+
+
+# -- in Python ----------------------------------------------------------------------------------
+
+
+def test_refines_as_the_model_does(small: Model, refiner: OnnxRefiner) -> None:
+    """The same noise by event id, the same flags and columns, cells within 1e-5 of the shower."""
+    fast = sample.load("train_fast")[:1500]
+    fast.incident_energy[7] *= 3
+    expected, found = small.refine(fast, seed=5), refiner.refine(fast, seed=5)
+    apart = np.abs(found.cells - expected.cells) / expected.cells.sum(axis=1, keepdims=True)
+    assert apart.max() < 1e-5
+    assert np.array_equal(found.columns["outside_domain"], expected.columns["outside_domain"])
+    assert found.columns["outside_domain"].sum() == 1
+    assert np.array_equal(found.event_ids, expected.event_ids)
+    other = refiner.refine(fast, seed=6)
+    assert (other.cells != found.cells).any(axis=1).all()
+
+
+def test_threads_may_share_a_refiner(refiner: OnnxRefiner) -> None:
+    """Six threads, batches of other sizes each, many times: every result is its own, to the bit."""
+    work = [inputs(n, seed) for seed, n in enumerate((1, 3, 17, 64, 100, 5))]
+    alone = [refiner(one)[0] for one in work]
+    wrong: list[int] = []
+    start = threading.Barrier(len(work))
+
+    def run(k: int) -> None:
+        start.wait()
+        for _ in range(60):
+            if not np.array_equal(refiner(work[k])[0], alone[k]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(len(work))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_call_adds_less_than_50_microseconds(refiner: OnnxRefiner) -> None:
+    """Over the bare session; the quickest of many, which other programs on the machine leave alone."""
+    one = inputs(1)
+
+    def quickest(call) -> float:
+        spent = []
+        for _ in range(400):
+            began = time.perf_counter()
+            call()
+            spent.append(time.perf_counter() - began)
+        return float(np.quantile(spent, 0.05))
+
+    bare = quickest(lambda: refiner._session.run(None, one))
+    assert quickest(lambda: refiner(one)) - bare < 50e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"noise": None}, "the model takes cells, incident_energy, noise"),
+        ({"more": np.zeros(3, np.float32)}, "the model takes"),
+        ({"cells": np.zeros((3, 99), np.float32)}, r"cells must be float32 of shape \(3, 100\)"),
+        ({"incident_energy": np.zeros(2, np.float32)}, r"incident_energy must be .* \(3,\)"),
+        ({"noise": np.zeros((3, 105))}, "noise must be float32 .* float64"),
+    ],
+)
+def test_wrong_arrays(change: dict, message: str, refiner: OnnxRefiner) -> None:
+    given = {k: v for k, v in {**inputs(3), **change}.items() if v is not None}
+    with pytest.raises(DataError, match=message):
+        refiner(given)
+
+
+def test_wrong_showers_and_files(refiner: OnnxRefiner, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="use a model for that geometry"):
+        refiner.refine(toys.showers(5, 0))
+    with pytest.raises(DataError):
+        refiner.refine(np.zeros((3, 100)))  # type: ignore[arg-type]
+    with pytest.raises(ModelFileError, match=r"m\.json cannot be read"):
+        OnnxRefiner(tmp_path / "m.onnx")
+    shutil.copy(contract_path(exported), tmp_path / "m.json")
+    with pytest.raises(ModelFileError, match=r"m\.onnx cannot be read"):
+        OnnxRefiner(tmp_path / "m.onnx")
+    (tmp_path / "m.onnx").write_bytes(exported.read_bytes() + b"\0")
+    with pytest.raises(ModelFileError, match="not the file of its contract"):
+        OnnxRefiner(tmp_path / "m.onnx")
+
+
+@pytest.mark.slow
+def test_a_missing_condition_is_named(tilted: Path) -> None:
+    with pytest.raises(DataError, match="needs the condition"):
+        OnnxRefiner(tilted).refine(toys.showers(5, 0, full=False))
+
+
+# -- on the command line ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_command_says_how_well_the_two_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hepbridge.deploy.onnx import timing as onnx_timing
+
+    monkeypatch.setattr(onnx_timing, "BATCHES", (1, 37))
+    monkeypatch.setattr(onnx_timing.timings, "__defaults__", ((1, 37),))
+    monkeypatch.setattr(onnx_timing, "_SECONDS", 0.1)
+    output = tmp_path / "m.onnx"
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "squirels-small", "-o", str(output), "--timing", "--json"])
+    assert ended.value.code == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["agreement"]["worst"] < 1e-5
+    assert [row["batch"] for row in record["timing"]] == [1, 37]
+    assert all(row["onnxruntime"]["median_us"] > 0 for row in record["timing"])
+    assert output.exists() and contract_path(output).exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "squirels-small", "-o", str(output)])
+    assert ended.value.code == 6  # it exists
+    assert "pass --overwrite" in capsys.readouterr().err
+
+
+def test_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in ((["--target", "par04"], 5), (["--target", "x"], 5), (["--member", "3"], 5)):
+        with pytest.raises(SystemExit) as ended:
+            main(["export", "squirels-small", "-o", str(tmp_path / "m.onnx"), *words])
+        assert ended.value.code == code
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+# -- in C++ -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, compiled against the library in the wheel of ONNX Runtime."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no g++")
+    libraries = list((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+    if not libraries:
+        pytest.skip("the installed onnxruntime has no libonnxruntime.so")
+    folder = tmp_path_factory.mktemp("cpp")
+    library = folder / "libonnxruntime.so.1"  # the name that the linker writes down
+    library.symlink_to(libraries[0])
+    command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    done = subprocess.run(
+        [*command, str(CPP / "refine.cpp"), str(library), f"-Wl,-rpath,{folder}", "-o", "refine"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "refine"
+
+
+def run(program: Path, *words: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [str(program), *map(str, words)], capture_output=True, text=True, check=False, env=env
+    )
+
+
+def written(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    with open(path, "wb") as handle:
+        np.array([len(arrays["cells"])], "<i8").tofile(handle)
+        for array in arrays.values():
+            array.astype("<f4").tofile(handle)
+    return path
+
+
+@pytest.mark.slow
+def test_host_in_cpp_refines_as_python(
+    program: Path, refiner: OnnxRefiner, exported: Path, tilted: Path, tmp_path: Path
+) -> None:
+    """The same library, the same bits; with further conditions, too."""
+    given = inputs(300)
+    given["incident_energy"][3] *= 50
+    done = run(program, exported, written(tmp_path / "in.bin", given), tmp_path / "out.bin")
+    assert done.returncode == 0, done.stderr
+    refined, outside = refiner(given)
+    found = np.fromfile(tmp_path / "out.bin", "<f4").reshape(-1, 100)
+    assert np.array_equal(found, refined)
+    words = dict(line.split() for line in done.stdout.splitlines())
+    assert words["showers"] == "300" and int(words["outside"]) == outside.sum() == 1
+
+    python = OnnxRefiner(tilted)
+    fast: Showers = toys.showers(50, 4, full=False, further=True)
+    shapes = {t.name: t.shape for t in python.contract.inputs}
+    noise = np.random.default_rng(1).standard_normal((50, shapes["noise"][1]))
+    every = {"cells": fast.cells, **fast.conditions, "noise": noise}
+    given = {name: every[name].astype(np.float32) for name in shapes}
+    done = run(program, tilted, written(tmp_path / "in.bin", given), tmp_path / "out.bin")
+    assert done.returncode == 0, done.stderr
+    found = np.fromfile(tmp_path / "out.bin", "<f4").reshape(50, -1)
+    assert np.array_equal(found, python(given)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace('"MeV"', '"GeV"', 1), "cells is in GeV, this program gives MeV"),
+        (lambda text: text.replace('"version": 1', '"version": 2'), "no contract of version 1"),
+        (lambda text: text[:-3], "no valid JSON"),
+        (lambda text: text.replace('"bytes": ', '"bytes": 1'), "not the file of its contract"),
+        (lambda text: text.replace('"inputs"', '"outputs"', 1), "no valid JSON"),
+    ],
+)
+def test_host_in_cpp_reads_strictly(
+    change, message: str, program: Path, exported: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m.onnx").symlink_to(exported)
+    text = contract_path(exported).read_text(encoding="utf-8")
+    (tmp_path / "m.json").write_text(change(text), encoding="utf-8")
+    done = run(program, tmp_path / "m.onnx", tmp_path / "in.bin", tmp_path / "out.bin")
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_host_in_cpp_says_what_is_missing(program: Path, exported: Path, tmp_path: Path) -> None:
+    short = written(tmp_path / "in.bin", {"cells": np.ones((2, 40))})
+    for words, message in (
+        ((exported, short, tmp_path / "out.bin"), "too short"),
+        ((exported, tmp_path / "none", tmp_path / "out.bin"), "no showers"),
+        ((tmp_path / "m.onnx", short, tmp_path / "out.bin"), "cannot read"),
+        ((exported,), "usage"),
+    ):
+        done = run(program, *words)
+        assert done.returncode == 1 and message in done.stderr
