@@ -14,7 +14,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 # Two test workers share two cores: more threads per worker only fight each other.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo test lint docs results results-simulators training-size clean
+.PHONY: help demo test lint docs results results-simulators training-size reliability clean
 
 help:
 	@echo "make demo     train on the bundled sample and write demo-output/report/report.html"
@@ -24,6 +24,7 @@ help:
 	@echo "make results  train on the large samples and rewrite docs/results"
 	@echo "make results-simulators  judge and time GFLASH and Geant4 and rewrite their page"
 	@echo "make training-size  how many training pairs are needed (before make results)"
+	@echo "make reliability  failure drills and fuzzing in earnest, and their page (about 15 minutes)"
 	@echo "make clean    remove caches and build outputs (not .venv)"
 
 demo: $(RUNTIME)
@@ -49,6 +50,9 @@ results-simulators: $(DEV)
 
 training-size: $(RUNTIME)
 	$(BIN)/python tools/results/training_size.py --showers $(SHOWERS)
+
+reliability: $(DEV)
+	$(ONE_THREAD) $(BIN)/python tools/reliability.py -o docs/results/reliability.md
 
 clean:
 	rm -rf build dist demo-output docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

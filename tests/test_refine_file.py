@@ -21,7 +21,7 @@ from hepbridge.core.errors import (
 )
 from hepbridge.data import io, sample
 from hepbridge.data.showers import Showers
-from hepbridge.deploy import refine as module
+from hepbridge.deploy import refine_job as module
 from hepbridge.deploy.refine import refine_file
 from hepbridge.systems.inference import TILE
 from hepbridge.systems.model_file import load, read_header
@@ -148,7 +148,7 @@ def test_full_disk_leaves_nothing(folder: Path, tmp_path, monkeypatch) -> None:
 
 def test_a_dead_worker_is_reported(folder: Path, tmp_path) -> None:
     with pytest.raises(HepbridgeError, match="a worker process died"):
-        jobs.run_chunks(_dies, jobs.chunks(4, 1), tmp_path, workers=2)
+        list(jobs.run_local(jobs.pieces(_dies, jobs.chunks(4, 1), tmp_path), rows=4, workers=2))
 
 
 def _dies(chunk: jobs.Chunk, path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hepbridge.core.errors import TrainingInterrupted
 from hepbridge.core.protocols import Phase
 from hepbridge.core.rng import stream
 from hepbridge.training import TrainingSettings, fit
@@ -105,5 +109,106 @@ def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(history.records)
 
 
+def test_gradients_of_a_process_with_two_seats_are_averaged(caplog) -> None:
+    """By hand: a sum over two seats is halved. Fails if it is not (which Adam would forgive)."""
+    team, p = Team(0, 1, torch.device("cpu")), nn.Parameter(torch.zeros(2))
+    assert list(team.mine) == [0]
+    team.sit(2)
+    assert list(team.mine) == [0, 1] and "began with 2 process(es)" in caplog.text
+    p.grad = torch.tensor([3.0, 30.0])
+    team.average_gradients([p])
+    assert p.grad.tolist() == [1.5, 15.0]
+    assert team.mean(torch.tensor([3.0])).tolist() == [1.5]
+    assert list(Team(1, 2, torch.device("cpu")).mine) == [1]
+
+
+def plain(net: Net, at: int, name: str | None) -> Phase:
+    """A phase in which the process with seat 1 sends itself a signal at a step."""
+
+    def batch(step: int, rng: np.random.Generator) -> torch.Tensor:
+        if name is not None and step == at and os.environ.get("RANK", "0") == "1":
+            os.kill(os.getpid(), getattr(signal, name))
+        return draw(rng)
+
+    return Phase("p", net, batch, lambda m, x: m.distance(x), STEPS, 0.02)
+
+
+def cut(folder: Path, name: str | None) -> None:
+    """What each process of a pair runs: ends by the signal, or resumes if there is a checkpoint."""
+    net, state = Net(seed=int(os.environ["RANK"])), folder / "state.ckpt"
+    fit([plain(net, 17, name)], SETTINGS, seed=2, checkpoint=state, resume=True)
+    if os.environ["RANK"] == "0":
+        save_file(net.state_dict(), str(folder / "pair.safetensors"))
+
+
+def pair(folder: Path, name: str | None = None) -> list[int]:
+    """Exit codes of two processes, started as a batch system does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder), name or ""],
+            env=os.environ | common | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in (0, 1)
+    ]
+    return [process.wait(timeout=120) for process in processes]
+
+
+def resumed_alone(folder: Path) -> Net:
+    net = Net(seed=0)
+    fit([plain(net, 0, None)], SETTINGS, seed=2, checkpoint=folder / "state.ckpt", resume=True)
+    return net
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
+    """Weights of a training by two processes from its beginning to its end."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert pair(folder) == [0, 0]
+    return load_file(folder / "pair.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_one_process_goes_on_where_two_were_stopped(undisturbed, tmp_path, caplog, name) -> None:
+    """To the bit: g0 + g1 is the same in one process as between two.
+
+    Fails if the one process draws one batch in each step, if it adds without dividing by two, or if
+    a signal to one of the two leaves the other waiting.
+    """
+    assert 0 not in pair(tmp_path, name)
+    assert (tmp_path / "state.ckpt").exists() and not (tmp_path / "pair.safetensors").exists()
+    net = resumed_alone(tmp_path)
+    assert "began with 2 process(es) and goes on with 1" in caplog.text
+    assert all(torch.equal(undisturbed[k], v) for k, v in net.state_dict().items())
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_was_stopped(tmp_path) -> None:
+    """The second one has nothing to do, and changes nothing."""
+
+    def stops(step: int, rng: np.random.Generator) -> torch.Tensor:
+        if step == 17:
+            signal.raise_signal(signal.SIGTERM)
+        return draw(rng)
+
+    state, alone = tmp_path / "state.ckpt", Net(seed=0)
+    fit([plain(alone, 0, None)], SETTINGS, seed=2)
+    with pytest.raises(TrainingInterrupted):
+        phase = dataclasses.replace(plain(Net(seed=0), 0, None), batch=stops)
+        fit([phase], SETTINGS, seed=2, checkpoint=state)
+    assert pair(tmp_path) == [0, 0]
+    got = load_file(tmp_path / "pair.safetensors")
+    assert all(torch.equal(got[k], v) for k, v in alone.state_dict().items())
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        main(Path(sys.argv[1]))
+    else:
+        cut(Path(sys.argv[1]), sys.argv[2] or None)

@@ -51,9 +51,12 @@ def guard_output() -> None:
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM end a command as Ctrl-C does: temporary files go, and one line says so."""
+    """Let SIGTERM, and SIGUSR1 which batch systems send before a limit, end a command as Ctrl-C does:
+    temporary files go, and one line says so."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # SIGUSR1 does not exist on Windows
+            signal.signal(getattr(signal, name), interrupt)

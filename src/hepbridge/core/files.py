@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import re
 import secrets
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from hepbridge.core.errors import OutputError
 
-__all__ = ["atomic_path", "check_output", "file_digest", "write_text"]
+__all__ = ["adopt", "atomic_path", "check_output", "file_digest", "write_text"]
 
 _FULL = re.compile("No space left|[0-9]+ requested and [0-9]+ written")  # the latter: NumPy
 
@@ -49,19 +52,18 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that becomes ``path`` when the block ends without an error.
 
     The data are on disk (fsync) before the name changes. On any error, a full disk included,
-    the temporary file is removed and what stood at ``path`` before is untouched.
+    the temporary file is removed and what stood at ``path`` before is untouched. A process that was
+    killed leaves its temporary file; the next one that writes the same path removes it.
     """
     path = check_output(path, overwrite=overwrite)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{_here()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         temporary.chmod(0o666 & ~_umask())  # some writers make private files
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _rename_new(temporary, path)
+        adopt(temporary, path, overwrite=overwrite)
     except Exception as error:  # not OSError alone: safetensors has an error of its own for it
         if isinstance(error, OutputError) or not (
             isinstance(error, OSError) or "I/O error" in str(error)
@@ -86,14 +88,53 @@ def _umask() -> int:
     return mask
 
 
-def _rename_new(temporary: Path, path: Path) -> None:
-    """Rename without ever replacing a file that another process made in the meantime."""
+def adopt(temporary: Path, path: Path, *, overwrite: bool = False) -> None:
+    """Give a finished file, on the same disk, its name; the old name goes.
+
+    Raises OutputError, unless ``overwrite``, if another process made such a file in the meantime.
+    """
+    if overwrite:
+        os.replace(temporary, path)
+        return
     try:
         os.link(temporary, path)
     except FileExistsError as error:
         raise OutputError(f"{path} was written by another process in the meantime") from error
     except OSError:  # a file system without hard links
         os.replace(temporary, path)
+    temporary.unlink(missing_ok=True)
+
+
+@cache
+def _here() -> str:
+    """Names the processes among which a number means one process: of a host, or of a container."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(str(os.stat("/proc/self/ns/pid").st_ino))
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of ``path`` whose process, of this host, is gone."""
+    if os.name != "posix":  # elsewhere signal 0 does not ask, it kills
+        return
+    start, end = f".{path.name}.{_here()}-", ".part"
+    with suppress(OSError):
+        for entry in path.parent.glob(f"{glob.escape(start)}*{end}"):
+            number = entry.name[len(start) :].partition("-")[0]
+            if number.isdigit() and not _alive(int(number)):
+                entry.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str, *, overwrite: bool = True) -> None:

@@ -2,7 +2,9 @@
 
 A job cuts its rows into chunks, computes each into a file of a parts folder (atomically), and a
 restart computes only what is missing. A chunk's content depends on the request and its rows alone,
-so the order of work, the number of workers and restarts cannot change the result.
+so the order of work, the number of workers and restarts cannot change the result. There are no
+locks, which a killed process would leave behind: where two processes do the same work, an atomic
+rename decides, and both are content with the file of either.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import json
 import logging
 import multiprocessing
 import os
+import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,22 +27,33 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hepbridge.core.errors import HepbridgeError, OutputError
+from hepbridge.core.files import adopt
 from hepbridge.core.progress import progress
 from hepbridge.core.registry import Registry
 
 __all__ = [
     "EXECUTORS",
+    "RESULT",
     "Chunk",
     "Executor",
+    "Piece",
     "Request",
     "chunks",
     "cores",
+    "in_order",
+    "is_answer",
+    "new_file",
     "parts_folder",
-    "run_chunks",
+    "pieces",
+    "run_local",
+    "together",
     "work_to_do",
 ]
 
 log = logging.getLogger(__name__)
+
+RESULT = "result"  # what a manifest says of the file itself, beside the request
+_AHEAD = 4  # pieces for each worker that are handed out before the first one is back
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,20 @@ class Chunk:
         return self.stop - self.start
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A chunk, the work that computes it, and the file which that work writes atomically."""
+
+    work: Callable[[Chunk, Path], None]
+    chunk: Chunk
+    path: Path
+
+    def make(self) -> None:
+        """Compute the chunk, unless its file is there."""
+        if not self.path.exists():
+            self.work(self.chunk, self.path)
+
+
 def chunks(n: int, size: int) -> list[Chunk]:
     """All rows in order, in chunks of ``size``; the last may be shorter.
 
@@ -73,11 +102,23 @@ def chunks(n: int, size: int) -> list[Chunk]:
     return [Chunk(start, min(start + size, n)) for start in range(0, n, size)]
 
 
+def pieces(
+    work: Callable[[Chunk, Path], None], todo: Iterable[Chunk], folder: Path, suffix: str = ".npy"
+) -> list[Piece]:
+    """The chunks with their files in a folder, which are named by their rows."""
+    return [Piece(work, c, folder / f"{c.start:012d}-{c.stop:012d}{suffix}") for c in todo]
+
+
 def cores() -> int:
     """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def is_answer(found: Mapping[str, Any] | None, request: Request) -> bool:
+    """Whether a manifest is that of this request."""
+    return found is not None and {k: found[k] for k in found if k != RESULT} == request.fields
 
 
 def work_to_do(
@@ -97,8 +138,9 @@ def work_to_do(
         found = manifest(output)
     except HepbridgeError:
         found = None
-    if found == request.fields:
+    if is_answer(found, request):
         log.info("%s is complete already (same request); nothing to do", output)
+        shutil.rmtree(_parts(output, request), ignore_errors=True)  # of a run that came too late
         return False
     what = "of another request" if found else "that this command did not make"
     raise OutputError(
@@ -110,7 +152,7 @@ def work_to_do(
 @contextmanager
 def parts_folder(output: Path, request: Request) -> Iterator[Path]:
     """The folder of finished pieces, named by the request; removed when the block succeeds."""
-    folder = output.with_name(f".{output.name}.{request.digest()}.parts")
+    folder = _parts(output, request)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -124,38 +166,85 @@ def parts_folder(output: Path, request: Request) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_chunks(
-    work: Callable[[Chunk, Path], None],
-    todo: list[Chunk],
-    folder: Path,
-    *,
-    workers: int = 1,
-    title: str = "",
-    suffix: str = ".npy",
-) -> list[Path]:
-    """Run ``work(chunk, path)`` for every chunk whose file is not in ``folder`` yet.
+def _parts(output: Path, request: Request) -> Path:
+    return output.with_name(f".{output.name}.{request.digest()}.parts")
 
-    ``work`` must write ``path`` atomically; with several workers it is pickled and runs in spawned
-    processes. Returns the files in the order of the chunks.
+
+@contextmanager
+def new_file(output: Path, folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A path in the parts folder; what is written there becomes the output when the block ends.
+
+    So whatever a killed process left half-written goes with that folder.
     """
-    paths = [folder / f"{c.start:012d}-{c.stop:012d}{suffix}" for c in todo]
-    missing = [(c, p) for c, p in zip(todo, paths, strict=True) if not p.exists()]
-    with progress(title, sum(map(len, todo))) as bar:
-        bar.advance(sum(len(c) for c in todo) - sum(len(c) for c, _ in missing))
-        if workers <= 1 or len(missing) <= 1:
-            for chunk, path in missing:
-                work(chunk, path)
-                bar.advance(len(chunk))
-            return paths
+    temporary = folder / f"{secrets.token_hex(4)}{output.suffix}"
+    try:
+        yield temporary
+        try:
+            adopt(temporary, output, overwrite=overwrite)
+        except FileNotFoundError as error:
+            raise OutputError(
+                f"cannot write {output}: the folder {folder} was removed; run the command again"
+            ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def together(
+    output: Path, request: Request, manifest: Callable[[Path], dict[str, Any] | None]
+) -> Iterator[None]:
+    """A block that fails because another process made the same output, and cleared up, succeeds."""
+    try:
+        yield
+    except OSError:  # an OutputError is one, too
+        if not is_answer(manifest(output), request):
+            raise
+        log.info("%s was made by another process in the meantime", output)
+
+
+class Executor(Protocol):
+    """Makes the pieces of a job somewhere, and yields them in order, each once its file is there.
+
+    ``todo`` is read as work is handed out, not at once; ``rows`` is the number of all its rows. At
+    the first failure no more work is handed out; finished pieces are kept.
+    """
+
+    def __call__(
+        self, todo: Iterable[Piece], *, rows: int, workers: int = 1, title: str = ""
+    ) -> Generator[Piece, None, None]: ...
+
+
+EXECUTORS = Registry(
+    "executor",
+    {
+        "local": "hepbridge.core.jobs:run_local",
+        "dask": "hepbridge.core.dask_jobs:run_dask",
+        "slurm": "hepbridge.core.dask_jobs:run_slurm",
+        "htcondor": "hepbridge.core.dask_jobs:run_htcondor",
+    },
+)
+
+
+def run_local(
+    todo: Iterable[Piece], *, rows: int, workers: int = 1, title: str = ""
+) -> Generator[Piece, None, None]:
+    """The executor of this machine: this process, or several spawned ones.
+
+    Raises HepbridgeError if one of them dies.
+    """
+    with progress(title, rows) as bar:
+        if workers <= 1:
+            for piece in todo:
+                piece.make()
+                bar.advance(len(piece.chunk))
+                yield piece
+            return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            min(workers, len(missing)), mp_context=context, initializer=_end_with_parent
-        ) as pool:
-            futures = {pool.submit(work, c, p): c for c, p in missing}
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
             try:
-                for future in as_completed(futures):
-                    future.result()
-                    bar.advance(len(futures[future]))
+                for piece in in_order(lambda p: pool.submit(p.make), todo, workers):
+                    bar.advance(len(piece.chunk))
+                    yield piece
             except BrokenProcessPool as error:
                 raise HepbridgeError(
                     "a worker process died (killed, or out of memory); run the same command again: "
@@ -164,7 +253,30 @@ def run_chunks(
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    return paths
+
+
+class _Future(Protocol):
+    def result(self) -> object: ...
+
+
+def in_order(
+    submit: Callable[[Piece], _Future], todo: Iterable[Piece], workers: int
+) -> Generator[Piece, None, None]:
+    """Submit pieces a few ahead of those waited for; yield them in order."""
+    running: deque[tuple[Piece, _Future | None]] = deque()
+
+    def oldest() -> Piece:
+        piece, future = running.popleft()
+        if future is not None:
+            future.result()
+        return piece
+
+    for piece in todo:
+        running.append((piece, None if piece.path.exists() else submit(piece)))
+        if len(running) >= _AHEAD * workers:
+            yield oldest()
+    while running:
+        yield oldest()
 
 
 def _end_with_parent() -> None:
@@ -177,21 +289,3 @@ def _end_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()
-
-
-class Executor(Protocol):
-    """Runs the chunks of a job somewhere: as `run_chunks`, whose promises hold for all."""
-
-    def __call__(
-        self,
-        work: Callable[[Chunk, Path], None],
-        todo: list[Chunk],
-        folder: Path,
-        *,
-        workers: int = 1,
-        title: str = "",
-        suffix: str = ".npy",
-    ) -> list[Path]: ...
-
-
-EXECUTORS = Registry("executor", {"local": "hepbridge.core.jobs:run_chunks"})

@@ -80,7 +80,7 @@ class Phase:
     """One stretch of training: which module, on which batches, with which loss, for how long.
 
     ``batch(step, rng)`` must be a pure function of its arguments: the loop hands a generator keyed
-    by (seed, phase, step, rank), which is why an interrupted run resumes to the same weights.
+    by (seed, phase, step, seat), which is why an interrupted run resumes to the same weights.
     ``prepare(rng)`` runs when the phase is entered (also on resume, with an identical generator):
     it may build caches from *other* modules, never from the one this phase trains.
     ``validate(module)`` returns a held-out number (lower is better) used for early stopping.

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
 
-import numpy as np
+from hepbridge.core.errors import ConfigError
+from hepbridge.core.jobs import EXECUTORS, Piece
+from hepbridge.deploy.refine_job import Options, RefineJob, Trained
+from hepbridge.systems.inference import TILE
 
-from hepbridge import __version__
-from hepbridge.core.errors import ConfigError, DataError
-from hepbridge.core.files import atomic_path, check_output, file_digest
-from hepbridge.core.jobs import Chunk, Request, chunks, parts_folder, run_chunks, work_to_do
-from hepbridge.data import io
-from hepbridge.data.formats.base import Reader
-from hepbridge.data.geometry import Geometry
-from hepbridge.data.response import check_units
-from hepbridge.systems import model_file
-from hepbridge.systems.inference import (
-    TILE,
-    check_domain,
-    outside_domain,
-    refine_cells,
-    wrong_geometry,
-)
+__all__ = ["Done", "refine_file", "refine_files"]
 
-__all__ = ["refine_file"]
 
-log = logging.getLogger(__name__)
+@dataclass
+class Done:
+    """The outputs of a bulk refinement.
 
-CHUNK = 256 * TILE  # rows of one piece of work
-_LOOK = 1024  # first rows, which show the units
+    Attributes:
+        made: by this call.
+        complete: those that were there.
+        left: those of which another shard has pieces that are not there yet.
+    """
+
+    made: list[Path] = field(default_factory=list)
+    complete: list[Path] = field(default_factory=list)
+    left: list[Path] = field(default_factory=list)
 
 
 def refine_file(
@@ -44,6 +42,7 @@ def refine_file(
     member: int = 0,
     batch: int = 16 * TILE,
     workers: int = 1,
+    executor: str = "local",
     strict: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
@@ -58,101 +57,125 @@ def refine_file(
     Raises:
         DataError, ModelFileError, DomainError, OutputError, ConfigError: as the message says.
     """
-    model_path, fast, output = model_file.locate(str(model)), Path(fast), Path(output)
-    if output.resolve() == fast.resolve():
-        raise ConfigError(f"the output {output} is the input; choose another name")
-    loaded = _model(str(model_path))  # refuses a bad model before the data are hashed
-    with _opened(fast, loaded) as reader:
-        request = Request(
-            {
-                "command": "refine",
-                "model": file_digest(model_path),
-                "input": file_digest(fast),
-                "seed": seed,
-                "member": member,
-                "hepbridge": __version__,
-            }
+    options = Options(seed, member, batch, device, strict, overwrite)
+    work = {Path(fast): Path(output)}
+    return bool(refine_files(model, work, options, workers=workers, executor=executor).made)
+
+
+def refine_files(
+    model: str | Path,
+    files: Mapping[Path, Path],
+    options: Options | None = None,
+    *,
+    workers: int = 1,
+    executor: str = "local",
+    shard: tuple[int, int] = (0, 1),
+) -> Done:
+    """Refine many files of fast showers, each into one file, as `refine_file` does.
+
+    All inputs are opened before the first one is refined. Their rows are cut into pieces, of which
+    shard i of N makes the i-th Nth part, counted over all files; a file that lies in several shards
+    is put together by the shard that comes last, or by a call without shards. Shards need the same
+    list of files, and write nothing but what the others would write, too: each may be repeated, run
+    at any time, and together with any other.
+
+    Args:
+        files: input -> output.
+        shard: (i, N), i from 0.
+        executor: a name in `EXECUTORS`: who makes the pieces.
+
+    Raises as `refine_file`; at the first failure nothing else is begun, and what is finished is kept.
+    """
+    options, (index, count) = options or Options(), shard
+    run = EXECUTORS[executor]
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, not {workers}")
+    if not 0 <= index < count:
+        raise ConfigError(f"there is no shard {index} of {count}; the first is 0/{count}")
+    if count > 1 and options.overwrite:
+        raise ConfigError(
+            "shards cannot overwrite, because none knows which file another one just made; delete "
+            "the old outputs first"
         )
-        if not work_to_do(output, request, io.read_manifest, overwrite=overwrite):
-            return False
-        check_output(output, overwrite=overwrite)
-        check_units(reader.read(0, _LOOK), str(fast))
-        work = _Work(
-            str(model_path), str(fast), loaded.geometry, seed, member, batch, device, strict
-        )
-        made = {
-            "refined_by": loaded.recipe.system,
-            "refined_model": request.fields["model"],
-            "refined_seed": seed,
-        }
-        todo = chunks(len(reader), CHUNK)
-        with (
-            parts_folder(output, request) as folder,
-            io.open_writer(
-                output,
-                like={**reader.meta, **made},
-                n=len(reader),
-                manifest=request.fields,
-                overwrite=overwrite,
-            ) as writer,
-        ):
-            parts = run_chunks(work, todo, folder, workers=workers, title="refine")
-            for chunk, part in zip(todo, parts, strict=True):
-                showers = reader.read(chunk.start, chunk.stop)
-                refined = showers.with_cells(np.load(part, allow_pickle=False), **made)
-                refined.columns["outside_domain"] = outside_domain(loaded, showers, warn=False)
-                writer.append(refined)
-    return True
+    outputs = [path.resolve() for path in files.values()]
+    if len(set(outputs)) < len(outputs):
+        raise ConfigError("two inputs have the same output; give every input another name")
+    trained = Trained.of(str(model))
+    jobs = [RefineJob(trained, fast, output, options) for fast, output in files.items()]
+    _take(jobs, index, count)
+    jobs = [job for job in jobs if job.mine]
+    done, begun = Done(), dict[Path, RefineJob]()
+    with ExitStack() as stack:
+
+        def todo() -> Iterator[Piece]:
+            for job in jobs:
+                if not job.needed():
+                    done.complete.append(job.output)
+                    continue
+                mine = job.begin()
+                stack.push(job.stack)
+                begun[mine[0].path.parent] = job
+                yield from mine
+
+        rows = sum(len(chunk) for job in jobs for chunk in job.mine)
+        stream = run(todo(), rows=rows, workers=workers, title="refine")
+        _beside(stream, lambda made: _write(made, begun, done))
+    return done
 
 
-def _opened(fast: Path, model: model_file.Model) -> Reader:
-    """The file of fast showers. Raises ModelFileError if it is good, but of another geometry."""
-    try:
-        return io.open_reader(fast, geometry=model.geometry)
-    except DataError as error:
-        with io.open_reader(fast) as reader:
-            if reader.geometry.digest() != model.geometry.digest():
-                raise wrong_geometry(model, reader.geometry) from error
-        raise
+def _take(jobs: list[RefineJob], index: int, count: int) -> None:
+    """Give every job its chunks that belong to the shard: a contiguous part of all chunks."""
+    total = sum(len(job.chunks) for job in jobs)
+    first, last = (total * k // count for k in (index, index + 1))
+    for job in jobs:
+        job.mine = job.chunks[max(first, 0) : max(last, 0)]
+        first, last = first - len(job.chunks), last - len(job.chunks)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """One chunk of rows, as a task that can be sent to another process."""
-
-    model_path: str
-    fast: str
-    geometry: Geometry
-    seed: int
-    member: int
-    batch: int
-    device: str
-    strict: bool
-
-    def model(self) -> Any:
-        return _model(self.model_path)
-
-    def __call__(self, chunk: Chunk, path: Path) -> None:
-        with io.open_reader(self.fast, geometry=self.geometry) as reader:
-            showers = reader.read(chunk.start, chunk.stop)
-        check_domain(self.model(), showers)
-        outside_domain(self.model(), showers, strict=self.strict)
-        cells = refine_cells(
-            self.model(),
-            showers.cells,
-            showers.incident_energy,
-            showers.event_ids,
-            conditions=showers.conditions,
-            seed=self.seed,
-            member=self.member,
-            batch=self.batch,
-            device=self.device,
-        )
-        with atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as handle:
-            np.save(handle, cells, allow_pickle=False)
+def _write(made: Iterator[Piece], begun: Mapping[Path, RefineJob], done: Done) -> None:
+    """Write the outputs, in order, as their pieces come in."""
+    for first in made:
+        job = begun[first.path.parent]
+        mine = chain([first], islice(made, len(job.mine) - 1))
+        if len(job.mine) == len(job.chunks):
+            job.write(mine)
+            for _ in mine:  # those of an output that another process made meanwhile
+                pass
+        else:
+            for _ in mine:
+                pass
+            if not all(piece.path.exists() for piece in job.pieces):
+                job.leave()
+                done.left.append(job.output)
+                continue
+            job.write(iter(job.pieces))
+        job.clear()
+        done.made.append(job.output)
 
 
-@lru_cache(maxsize=1)
-def _model(path: str) -> Any:
-    """The model, read once per process."""
-    return model_file.load(path)
+def _beside(stream: Generator[Piece, None, None], write: Callable[[Iterator[Piece]], None]) -> None:
+    """``write(stream)`` in a thread of its own, while this thread makes what comes out of it."""
+    feed: SimpleQueue[Piece | bool] = SimpleQueue()
+
+    def handed_over() -> Iterator[Piece]:
+        while not isinstance(found := feed.get(), bool):
+            yield found
+        if not found:
+            raise _Broken
+
+    with ThreadPoolExecutor(1) as pool, closing(stream):
+        written = pool.submit(write, handed_over())
+        whole = False
+        try:
+            for piece in stream:
+                feed.put(piece)
+                if written.done():
+                    break
+            whole = True
+        finally:
+            feed.put(whole)
+    written.result()
+
+
+class _Broken(Exception):
+    """Tells the thread that writes to clear up; why, the other one knows."""

@@ -6,9 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hepbridge.core.errors import ConfigError
+from hepbridge.core.yaml_text import parse_yaml
 
 __all__ = ["load", "names"]
 
@@ -45,10 +44,7 @@ def load(
 
 
 def _mapping(text: str, where: str) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+    found = parse_yaml(text, where)
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -73,10 +69,7 @@ def _parse_override(text: str) -> dict[str, Any]:
         raise ConfigError(
             f"override {text!r}: expected key.sub=value, as in --set training.steps=500"
         )
-    try:
-        out: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {text!r}: the value is not valid YAML: {error}") from error
+    out: Any = parse_yaml(value, f"override {text!r}: the value")
     for key in reversed(keys):
         out = {key: out}
     return out  # type: ignore[no-any-return]

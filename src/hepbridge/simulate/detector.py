@@ -20,11 +20,12 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.core.yaml_text import parse_yaml
 from hepbridge.data.cells import CellLayer, Length, PolarCells, XYCells
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.simulate.calibration import Calibration
-from hepbridge.simulate.detector_text import dumped, parsed, read_text
+from hepbridge.simulate.detector_text import dumped, read_text
 from hepbridge.simulate.envelope import Envelope, envelope_of
 from hepbridge.simulate.materials import material
 from hepbridge.simulate.slices import MAX_SLICES, Layer, LayerEntry, Name, Slice, Strict, folded
@@ -243,14 +244,14 @@ def load_detector(name: str | Path) -> Detector:
     if isinstance(name, str) and name in detectors():
         folder = resources.files("hepbridge.simulate").joinpath("detectors")
         text = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-        return _checked(parsed(text, f"detector {name!r}"), f"detector {name!r}")
+        return _checked(parse_yaml(text, f"detector {name!r}"), f"detector {name!r}")
     path = Path(name)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
         raise ConfigError(
             f"unknown detector {str(name)!r}; available: {', '.join(detectors())}, or the path of "
             "a YAML file"
         )
-    return _checked(parsed(read_text(path), str(path)), str(path))
+    return _checked(parse_yaml(read_text(path), str(path)), str(path))
 
 
 class _File(_Common):

@@ -9,7 +9,7 @@ import yaml
 
 from hepbridge.core.errors import ConfigError
 
-__all__ = ["dumped", "parsed", "read_text"]
+__all__ = ["dumped", "read_text"]
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -22,14 +22,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the detector {path}: {error}") from error
-
-
-def parsed(text: str, where: str) -> Any:
-    """The record of a YAML text. Raises ConfigError."""
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
 
 
 def dumped(record: dict[str, Any]) -> str:

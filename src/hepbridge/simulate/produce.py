@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from hepbridge import __version__
 from hepbridge.core.errors import ConfigError, DataError, HepbridgeError, OutputError
 from hepbridge.core.files import atomic_path, check_output
-from hepbridge.core.jobs import EXECUTORS, Chunk, Request, chunks, cores, parts_folder, work_to_do
+from hepbridge.core.jobs import (
+    EXECUTORS,
+    Chunk,
+    Request,
+    chunks,
+    cores,
+    new_file,
+    parts_folder,
+    pieces,
+    together,
+    work_to_do,
+)
 from hepbridge.data import io
 from hepbridge.data.showers import Showers
 from hepbridge.simulate.detector import Detector
@@ -88,10 +99,15 @@ def produce(
     if not work_to_do(output, request, io.read_manifest, overwrite=overwrite):
         return False
     check_output(output, overwrite=overwrite)
-    with parts_folder(output, request) as folder:
+    with (
+        together(output, request, io.read_manifest),
+        parts_folder(output, request) as folder,
+        new_file(output, folder, overwrite=overwrite) as path,
+    ):
         title = f"simulate {engine.name}"
         try:
-            parts = run(work, todo, folder, workers=processes, title=title)
+            made = run(pieces(work, todo, folder), rows=n, workers=processes, title=title)
+            parts = [piece.path for piece in made]
         except HepbridgeError as error:
             kept = len(list(folder.glob("*.npy")))
             words = (
@@ -99,7 +115,7 @@ def produce(
             )
             raise type(error)(f"{error}{words if kept else ''}") from error
         meta = {**_provenance(work), **described, "seed": work.seed}
-        _write(work, todo, parts, output, meta, request, overwrite=overwrite)
+        _write(work, todo, parts, path, meta, request)
     return True
 
 
@@ -160,14 +176,12 @@ def _write(
     work: _Work,
     todo: list[Chunk],
     parts: list[Path],
-    output: Path,
+    path: Path,
     meta: dict[str, Any],
     request: Request,
-    *,
-    overwrite: bool,
 ) -> None:
     empty, n, manifest = 0, todo[-1].stop, request.fields
-    with io.open_writer(output, like=meta, n=n, manifest=manifest, overwrite=overwrite) as writer:
+    with io.open_writer(path, like=meta, n=n, manifest=manifest) as writer:
         for block in chunks(n, _chunk(work.engine, work.detector, None)):
             # not piece by piece: the bits of a compressed file depend on the blocks it is written in
             inside = [

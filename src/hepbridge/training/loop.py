@@ -1,6 +1,6 @@
 """The training loop: runs phases in order, and survives interruptions without a trace.
 
-Every random number is keyed by (seed, phase, step, rank), and a checkpoint holds all weights, the
+Every random number is keyed by (seed, phase, step, seat), and a checkpoint holds all weights, the
 optimizer, the average, the best weights and the history; so an interrupted and resumed training
 gives the weights of an uninterrupted one, bit for bit on a CPU.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ def fit(
         }
         store = Store(checkpoint, identity)
         state = store.read() if checkpoint is not None and checkpoint.exists() else State()
+        team.sit(store.identity["processes"])
         logbook = Logbook(
             log if team.leads else None,
             state.history,
@@ -169,13 +170,7 @@ class _Training:
             meter = _Meter(bar if self.team.leads else Bar(), state.step)
             while state.step < phase.steps and state.stale < patience:
                 self._stop_if_asked(optimisation)
-                rng = stream(self.seed, "train", phase.name, state.step, self.team.rank)
-                batch = phase.batch(state.step, rng)
-                batch = map_tensors(self._to_device, batch)
-                # what the loss draws by itself (dropout) comes from the same stream
-                self.pending.append(
-                    optimisation.step(state.step, batch, rng.bit_generator.random_raw())
-                )
+                self.pending.append(optimisation.step(state.step, self._batches(phase)))
                 state.step += 1
                 last = state.step == phase.steps
                 due = last or state.step % settings.validate_every == 0
@@ -195,6 +190,14 @@ class _Training:
             state.history.kept[phase.name] = state.best_step
         state.finished += 1
         self._save(None)
+
+    def _batches(self, phase: Phase) -> Iterator[tuple[Any, int]]:
+        """The batches of this process in this step, each with a seed for torch's generators."""
+        for seat in self.team.mine:
+            rng = stream(self.seed, "train", phase.name, self.state.step, seat)
+            batch = phase.batch(self.state.step, rng)
+            # what the loss draws by itself (dropout) comes from the same stream
+            yield map_tensors(self._to_device, batch), rng.bit_generator.random_raw()
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.team.device, non_blocking=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -64,9 +64,12 @@ class Optimisation:
         factor = self.settings.learning_rate_factor(step, self.phase.steps)
         return self.phase.learning_rate * factor
 
-    def step(self, step: int, batch: Any, seed: int) -> Tensor:
-        """Update the weights with one batch; returns the loss (detached, on the device)."""
-        loss = self._gradients(batch, seed)
+    def step(self, step: int, batches: Iterable[tuple[Any, int]]) -> Tensor:
+        """Update the weights with the batches of this process, each with a seed for torch.
+
+        Returns the sum of their losses (detached, on the device).
+        """
+        loss = self._sum(batches)
         self.team.average_gradients(self.parameters)
         if self.settings.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -77,6 +80,23 @@ class Optimisation:
         self.scaler.update()
         if self.average is not None:
             self.average.update()
+        return loss
+
+    def _sum(self, batches: Iterable[tuple[Any, int]]) -> Tensor:
+        """Gradients and loss, added up over the batches."""
+        loss: Tensor | None = None
+        for batch, seed in batches:
+            before = [p.grad for p in self.parameters]
+            if loss is None:
+                loss = self._gradients(batch, seed)
+                continue
+            loss = loss + self._gradients(batch, seed)
+            for p, gradient in zip(self.parameters, before, strict=True):
+                if gradient is not None:
+                    p.grad = gradient if p.grad is None else gradient + p.grad
+        if loss is None:  # more processes than seats
+            self._forget_gradients()
+            return torch.zeros((), device=self.team.device)
         return loss
 
     def _gradients(self, batch: Any, seed: int) -> Tensor:

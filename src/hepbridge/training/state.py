@@ -59,9 +59,13 @@ class Store:
         self.numbers: dict[str, Any] = {}
 
     def read(self) -> State:
-        """The saved state. Raises ConfigError if the file belongs to another training."""
+        """The saved state. Raises ConfigError if the file belongs to another training.
+
+        The number of processes may change, but the identity keeps the first one.
+        """
         assert self.path is not None
         self.tensors, content = read_checkpoint(self.path)
+        self.identity["processes"] = content["identity"]["processes"]
         for name, now in _flat(self.identity).items():
             then = _flat(content["identity"]).get(name)
             if then != now:

@@ -2,13 +2,16 @@
 
 Gradients are averaged with one explicit all-reduce after the backward pass rather than by
 `DistributedDataParallel`, because a phase's loss may call any method of its module, not only
-``forward``. Every rank draws its own batches (the rank is part of the key of its random numbers),
-so the effective batch is the method's batch size times the number of processes.
+``forward``. Every step has as many batches as the training had processes when it began, its *seats*
+(the seat is part of the key of the random numbers), so the effective batch is the method's batch
+size times the seats. A training that goes on with other processes deals the seats out anew: it
+draws the same batches, and its sums are the same up to rounding.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from collections.abc import Sequence
 
@@ -21,6 +24,8 @@ from hepbridge.training.devices import choose_device
 
 __all__ = ["Team", "leads"]
 
+_log = logging.getLogger(__name__)
+
 
 def leads() -> bool:
     """Is this the process that writes files: the only one, or rank 0 under torchrun?"""
@@ -28,12 +33,16 @@ def leads() -> bool:
 
 
 class Team:
-    """The processes of this training, this one's ``rank`` among ``size``, and its ``device``."""
+    """The processes of this training, this one's ``rank`` among ``size``, and its ``device``.
+
+    ``seats`` is the number of batches of a step: that of the processes, unless `sit` says another.
+    """
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
         self.rank = rank
         self.size = size
         self.device = device
+        self.seats = size
 
     @classmethod
     def gather(cls, device: str | torch.device) -> Team:
@@ -56,6 +65,23 @@ class Team:
             atexit.register(dist.destroy_process_group)
         return cls(dist.get_rank(), dist.get_world_size(), chosen)
 
+    def sit(self, seats: int) -> None:
+        """Take over a training that began with so many processes."""
+        if seats != self.size:
+            _log.warning(
+                "the training began with %d process(es) and goes on with %d; its batches are the "
+                "same, dealt out anew%s",
+                seats,
+                self.size,
+                f" ({self.size - seats} have nothing to do)" if seats < self.size else "",
+            )
+        self.seats = seats
+
+    @property
+    def mine(self) -> range:
+        """The seats of this process."""
+        return range(self.rank, self.seats, self.size)
+
     @property
     def leads(self) -> bool:
         """True for the one process that validates, logs and writes."""
@@ -70,27 +96,28 @@ class Team:
 
     @torch.no_grad()
     def average_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replace every gradient by its mean over the processes (absent ones count as zero)."""
-        if self.size == 1:
+        """Replace every gradient, a sum over the seats of this process, by the mean over all seats
+        (absent ones count as zero)."""
+        if self.seats == self.size == 1:
             return
         for p in parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in gradients])
-        dist.all_reduce(flat)
-        flat /= self.size
+        if self.size > 1:
+            dist.all_reduce(flat)
+        flat /= self.seats
         pieces = torch.split(flat, [g.numel() for g in gradients])
         torch._foreach_copy_(
             gradients, [f.view_as(g) for f, g in zip(pieces, gradients, strict=True)]
         )
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes of a tensor of numbers."""
+        """The mean over the seats of a tensor of sums over the seats of each process."""
         if self.size > 1:
             dist.all_reduce(values)
-            values /= self.size
-        return values
+        return values / self.seats
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""
