@@ -14,14 +14,14 @@ from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.data.showers import Showers
 from hepbridge.metrics import Evaluation, evaluate
 from hepbridge.metrics.classifier import QUICK, classifier_test
-from hepbridge.metrics.correlation import CorrelationPool, correlations
 from hepbridge.metrics.failures import failures
-from hepbridge.metrics.layout import Layout
-from hepbridge.metrics.profile_distance import BinnedEnergy, ProfilePool
 from hepbridge.metrics.rows import weighted_mean
 from hepbridge.metrics.sets import make_sets
-from hepbridge.metrics.shape_rows import Correlation, Spectrum, shape_rows
-from hepbridge.metrics.shapes import Shapes
+from hepbridge.metrics.shapes.correlation import CorrelationPool, correlations
+from hepbridge.metrics.shapes.layout import Layout
+from hepbridge.metrics.shapes.profile_distance import BinnedEnergy, ProfilePool
+from hepbridge.metrics.shapes.rows import Correlation, Spectrum, shape_rows
+from hepbridge.metrics.shapes.shapes import Shapes
 from shape_toys import RINGS, STACK, VOXELS, as_points, random_showers, stack_showers
 
 FAST = {"bootstraps": 10, "splits": 100, "classifiers": ()}

@@ -15,9 +15,9 @@ from hepbridge.data import io
 from hepbridge.data.formats.points import save_points
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.layout import Layout
-from hepbridge.metrics.shapes import SHAPES, SPECTRUM_SHOWERS, Shapes
-from hepbridge.metrics.sources import read_samples
+from hepbridge.metrics.shapes.layout import Layout
+from hepbridge.metrics.shapes.shapes import SHAPES, SPECTRUM_SHOWERS, Shapes
+from hepbridge.metrics.shapes.sources import read_samples
 from shape_toys import GEOMETRIES, RINGS, STACK, as_points, random_showers, stack_showers
 
 

@@ -18,8 +18,8 @@ from hepbridge.data.formats.points import save_points
 from hepbridge.data.points import PointShowers
 from hepbridge.metrics import evaluate
 from hepbridge.metrics.classifier import QUICK
-from hepbridge.metrics.correlation import correlations
-from hepbridge.metrics.shapes import Shapes
+from hepbridge.metrics.shapes.correlation import correlations
+from hepbridge.metrics.shapes.shapes import Shapes
 from hepbridge.report import markdown, summary, write
 from hepbridge.report.groups import Group, lines
 from hepbridge.report.histograms import Binned

@@ -29,8 +29,8 @@ from hepbridge.metrics.kinds import Sample, kind_of, prepared
 from hepbridge.metrics.paper import NOTE, paper_rows
 from hepbridge.metrics.rows import Measured, above, correct, mean_ratio, measure, overall
 from hepbridge.metrics.sets import SampleSet, check_names, make_sets
-from hepbridge.metrics.shape_rows import correlated
-from hepbridge.metrics.shapes import THRESHOLD_MEV, Shapes
+from hepbridge.metrics.shapes.rows import correlated
+from hepbridge.metrics.shapes.shapes import THRESHOLD_MEV, Shapes
 from hepbridge.metrics.verdict import combine
 
 __all__ = ["Evaluation", "evaluate"]
@@ -128,7 +128,7 @@ def evaluate(
 
     Showers of one plane of cells in x and y have the table of SQuIRELS
     (`hepbridge.metrics.observables`). Those of any other calorimeter, points, and `Shapes` that were
-    made of files block by block, have that of `hepbridge.metrics.shape_rows`; there, hits are cells
+    made of files block by block, have that of `hepbridge.metrics.shapes.rows`; there, hits are cells
     strictly above ``threshold_mev``.
 
     Raises ConfigError for names that do not exist or are not allowed, DataError for samples that

@@ -25,9 +25,9 @@ from hepbridge.data.response import UNITS_APART, check_units
 from hepbridge.data.showers import Showers, require_showers
 from hepbridge.metrics.classifier_inputs import Features, high_level, input_names
 from hepbridge.metrics.observables import table_rows
-from hepbridge.metrics.shape_features import coordinates, shape_features, shape_names
-from hepbridge.metrics.shape_rows import shape_rows
-from hepbridge.metrics.shapes import THRESHOLD_MEV, Shapes
+from hepbridge.metrics.shapes.features import coordinates, shape_features, shape_names
+from hepbridge.metrics.shapes.rows import shape_rows
+from hepbridge.metrics.shapes.shapes import THRESHOLD_MEV, Shapes
 
 if TYPE_CHECKING:
     from hepbridge.metrics.rows import Row

@@ -45,7 +45,7 @@ def prdc(
     that do not exist.
 
     Coordinates: shower shapes (`hepbridge.metrics.classifier_inputs.high_level`; of `Shapes`
-    `hepbridge.metrics.shape_features.coordinates`) and log incident energy, in units of their standard
+    `hepbridge.metrics.shapes.features.coordinates`) and log incident energy, in units of their standard
     deviation in ``ref``. At most the first ``max_showers`` of each sample are used, and as many of
     one as of the other. ``se``: the scatter over random halves of the rows of both samples
     (delete-half jackknife), which is up to 1.5 times too large for numbers near their ends.

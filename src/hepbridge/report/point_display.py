@@ -15,7 +15,7 @@ from hepbridge.core.errors import DataError
 from hepbridge.core.units import GEV
 from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.shapes import Shapes
+from hepbridge.metrics.shapes.shapes import Shapes
 from hepbridge.report.display import event_display
 from hepbridge.report.plate import Plate, new_figure
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.layout import radial_edges
+from hepbridge.metrics.shapes.layout import radial_edges
 from hepbridge.report.histograms import (
     Array,
     Binned,

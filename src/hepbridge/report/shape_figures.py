@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from hepbridge.core.errors import DataError
-from hepbridge.metrics.correlation import correlations
-from hepbridge.metrics.shape_rows import correlated
-from hepbridge.metrics.shapes import Shapes
+from hepbridge.metrics.shapes.correlation import correlations
+from hepbridge.metrics.shapes.rows import correlated
+from hepbridge.metrics.shapes.shapes import Shapes
 from hepbridge.report.figures import PER_SHOWER, histogram_grid
 from hepbridge.report.plate import Plate, new_figure
 from hepbridge.report.point_display import shower_display

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hepbridge.core.units import GEV
-from hepbridge.metrics.shape_rows import Value, shape_rows
-from hepbridge.metrics.shapes import Shapes
+from hepbridge.metrics.shapes.rows import Value, shape_rows
+from hepbridge.metrics.shapes.shapes import Shapes
 from hepbridge.report.histograms import (
     Array,
     Binned,

@@ -18,7 +18,7 @@ from hepbridge.core.errors import ConfigError, OutputError
 from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.kinds import prepared
-from hepbridge.metrics.shapes import THRESHOLD_MEV, Shapes
+from hepbridge.metrics.shapes.shapes import THRESHOLD_MEV, Shapes
 from hepbridge.report.console import as_record
 from hepbridge.report.failures import failure_plates
 from hepbridge.report.figures import draw_all

@@ -11,7 +11,7 @@ from hepbridge.core.errors import DataError
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers
-from hepbridge.metrics.layout import Layout
+from hepbridge.metrics.shapes.layout import Layout
 
 __all__ = ["AXIS", "HitMaker", "Hits"]
 

@@ -19,8 +19,8 @@ from hepbridge.data.formats.points import PointReader, is_points, open_points
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.join import join
 from hepbridge.metrics.kinds import is_plane
-from hepbridge.metrics.layout import Layout
-from hepbridge.metrics.shapes import SPECTRUM_SHOWERS, THRESHOLD_MEV, Block, Shapes
+from hepbridge.metrics.shapes.layout import Layout
+from hepbridge.metrics.shapes.shapes import SPECTRUM_SHOWERS, THRESHOLD_MEV, Block, Shapes
 
 __all__ = ["BLOCK_BYTES", "read_samples"]
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import DataError
 from hepbridge.core.units import GEV
 from hepbridge.metrics.advice import mean_error
-from hepbridge.metrics.correlation import CorrelationPool
 from hepbridge.metrics.distance import Entries, Floats, Pool
-from hepbridge.metrics.profile_distance import BinnedEnergy, ProfilePool
-from hepbridge.metrics.shapes import Shapes
+from hepbridge.metrics.shapes.correlation import CorrelationPool
+from hepbridge.metrics.shapes.profile_distance import BinnedEnergy, ProfilePool
+from hepbridge.metrics.shapes.shapes import Shapes
 
 __all__ = [
     "CORRELATED_CELLS",

@@ -6,7 +6,7 @@ import numpy as np
 
 from hepbridge.metrics.classifier_inputs import Features
 from hepbridge.metrics.distance import Floats
-from hepbridge.metrics.shapes import SHAPES, Shapes
+from hepbridge.metrics.shapes.shapes import SHAPES, Shapes
 
 __all__ = ["coordinates", "shape_features", "shape_names"]
 

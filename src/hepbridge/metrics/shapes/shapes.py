@@ -15,8 +15,8 @@ from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers, row_ids
 from hepbridge.metrics.distance import Floats
 from hepbridge.metrics.energies import counts_alike
-from hepbridge.metrics.hits import AXIS, HitMaker, Hits
-from hepbridge.metrics.layout import Layout
+from hepbridge.metrics.shapes.hits import AXIS, HitMaker, Hits
+from hepbridge.metrics.shapes.layout import Layout
 
 __all__ = ["MAX_CELLS", "SHAPES", "SPECTRUM_SHOWERS", "THRESHOLD_MEV", "Block", "Shapes"]
 

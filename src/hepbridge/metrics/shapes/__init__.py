@@ -1,0 +1,1 @@
+"""Showers of any calorimeter, and point clouds: what is kept of each, and the rows of its table."""
