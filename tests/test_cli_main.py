@@ -45,6 +45,7 @@ def test_commands() -> None:
         "demo",
         "detectors",
         "evaluate",
+        "export",
         "info",
         "refine",
         "show",
@@ -145,7 +146,12 @@ def test_interrupted_training_names_its_checkpoint_if_there_is_one(
 
 
 @pytest.mark.parametrize(
-    "asked", ["raise KeyboardInterrupt", "signal.raise_signal(signal.SIGTERM)"]
+    "asked",
+    [
+        "raise KeyboardInterrupt",
+        "signal.raise_signal(signal.SIGTERM)",
+        "signal.raise_signal(getattr(signal, 'SIGUSR1', signal.SIGTERM))",
+    ],
 )
 def test_interrupt_while_libraries_are_imported(asked: str) -> None:
     """One line, no traceback; fails if something is imported outside the guard of `main`."""

@@ -38,18 +38,19 @@ def run(*words: str):
 
 
 def test_commands() -> None:
-    assert sorted(COMMANDS) == ["geant4", "gflash", "pairs"]
+    assert sorted(COMMANDS) == ["geant4", "gflash", "pairs", "zjets"]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_option_has_help_and_documentation(command: str) -> None:
     assert run("simulate", command, "--help").exit_code == 0
-    text = (ROOT / "docs" / "simulate.md").read_text(encoding="utf-8")
+    page = "unfolding-events.md" if command == "zjets" else "simulate.md"
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for parameter in COMMANDS[command].params:
         assert parameter.name == "help" or parameter.help, f"{command}: {parameter.name}"
         for option in parameter.opts:
             if option.startswith("--") and option != "--help":
-                assert f"`{option}" in text, f"docs/simulate.md does not mention {command} {option}"
+                assert f"`{option}" in text, f"docs/{page} does not mention {command} {option}"
 
 
 @pytest.mark.parametrize(

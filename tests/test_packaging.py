@@ -34,6 +34,7 @@ def test_requirements_are_lower_bounds() -> None:
         *extras["onnx"],
         *extras["gflash"],
         *extras["geant4"],
+        *extras["dask"],
     ]:
         assert re.fullmatch(r"[A-Za-z0-9_.-]+>=[0-9.]+", requirement), requirement
 

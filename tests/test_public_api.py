@@ -15,9 +15,11 @@ import hepbridge
 PUBLIC = [
     "Geometry",
     "HepbridgeError",
+    "OnnxRefiner",
     "Showers",
     "__version__",
     "evaluate",
+    "export_onnx",
     "load",
     "load_model",
     "refine_file",

@@ -120,8 +120,8 @@ def evaluate(
     from hepbridge.core.errors import ConfigError
     from hepbridge.metrics import evaluate as run
     from hepbridge.metrics.advice import GOAL
-    from hepbridge.metrics.shapes import THRESHOLD_MEV, Shapes
-    from hepbridge.metrics.sources import read_samples
+    from hepbridge.metrics.shapes.shapes import THRESHOLD_MEV, Shapes
+    from hepbridge.metrics.shapes.sources import read_samples
     from hepbridge.report import check_directory, classifier_table, summary, table, write
 
     options = {

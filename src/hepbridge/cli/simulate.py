@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hepbridge.cli.zjets import zjets
+
 if TYPE_CHECKING:
     from hepbridge.simulate.detector import Detector
     from hepbridge.simulate.gun import Gun
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["simulate"]
 
 simulate = typer.Typer(no_args_is_help=True)
+simulate.command()(zjets)
 
 _Detector = typer.Option(help="Name of a detector (squirels, ild-ecal, …) or a YAML file.")
 _N = typer.Option("--n", help="Showers to make (default: all of the file of energies).")
@@ -151,7 +154,9 @@ def pairs(
     beam_seed: Annotated[int | None, _BeamSeed] = None,
     workers: Annotated[int | None, _Workers] = None,
     chunk: Annotated[int | None, _Chunk] = None,
-    executor: Annotated[str, typer.Option(help="Who runs the pieces: local.")] = "local",
+    executor: Annotated[
+        str, typer.Option(help="Who runs the pieces: local, dask, slurm, htcondor.")
+    ] = "local",
     overwrite: Annotated[bool, _Overwrite] = False,
 ) -> None:
     """Matched files of fast and full simulation: the same particles through both."""
