@@ -23,7 +23,9 @@ def test_entry_is_well_formed(key: str) -> None:
     assert entry.count("{") == entry.count("}")
     assert re.search(r"\bauthor\s+= \{", entry) and re.search(r"\btitle\s+= \{", entry)
     eprint = re.search(r"eprint\s+= \{(.*)\}", entry)
-    assert eprint is None or re.fullmatch(r"\d{4}\.\d{5}|[a-z-]+/\d{7}", eprint[1])
+    # four digits after the point until the end of 2014
+    number = r"(0[7-9]|1[0-4])\d\d\.\d{4}|(1[5-9]|[2-9]\d)\d\d\.\d{5}|[a-z-]+/\d{7}"
+    assert eprint is None or re.fullmatch(number, eprint[1])
 
 
 def test_methods_name_existing_entries() -> None:

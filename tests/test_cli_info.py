@@ -13,7 +13,11 @@ from hepbridge import Geometry, Showers, save
 from hepbridge.cli import describe, samples
 from hepbridge.cli.app import app
 from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.data.formats.points import save_points
+from hepbridge.data.formats.tables import save_tables
 from hepbridge.data.join import join
+from hepbridge.data.points import PointShowers
+from hepbridge.data.tables import Table
 
 run = CliRunner().invoke
 
@@ -49,6 +53,36 @@ def test_words_of_a_file(tmp_path: Path) -> None:
     output = run(app, ["info", str(tmp_path / "mine.h5")]).stdout
     for words in ("40 showers", "50 GeV", "10×10 cells", "symmetry D4", "simulation: none at all"):
         assert words in output
+
+
+def test_event_tables(tmp_path: Path) -> None:
+    """Undefined values are counted, and are in no mean."""
+    mass = np.array([1.0, 2.0, 6.0, np.nan])
+    table = Table.from_columns(
+        {"mass": mass},
+        {"mass": "GeV"},
+        defined={"mass": np.isfinite(mass)},
+        flags={"pass": np.array([True, False, True, False])},
+    )
+    save_tables({"particle": table}, tmp_path / "events.h5", manifest={"command": "test"})
+    record = json.loads(run(app, ["info", str(tmp_path / "events.h5"), "--json"]).stdout)
+    found = record["tables"]["particle"]
+    assert (record["kind"], found["rows"], found["flags"]) == ("tables", 4, {"pass": 2})
+    assert found["columns"]["mass"] == {
+        "unit": "GeV", "undefined": 1, "mean": 3.0, "std": pytest.approx(14**0.5 / 3**0.5)
+    }  # fmt: skip
+    assert record["made_by"] == {"command": "test"}
+    words = run(app, ["info", str(tmp_path / "events.h5")]).stdout
+    assert "particle: 4 rows" in words and "3 ± 2.16 GeV, 3 defined" in words
+
+
+def test_point_clouds(tmp_path: Path) -> None:
+    hits = np.array([[0.0, 0, 1, 5], [1, 0, 1, 7], [0, 2, 1, 9]])
+    save_points(PointShowers.from_hits(hits, [0, 2, 3], [1e4, 2e4]), tmp_path / "points.h5")
+    record = json.loads(run(app, ["info", str(tmp_path / "points.h5"), "--json"]).stdout)
+    assert (record["kind"], record["showers"], record["points_per_shower"]) == ("points", 2, 1.5)
+    assert record["incident_energy_gev"] == {"min": 10.0, "max": 20.0}
+    assert "1.5 per shower" in run(app, ["info", str(tmp_path / "points.h5")]).stdout
 
 
 def test_empty_showers_are_reported_not_refused(tmp_path: Path) -> None:

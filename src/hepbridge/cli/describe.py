@@ -16,11 +16,19 @@ _FEW = 10  # up to so many distinct incident energies are listed one by one
 
 
 def describe(name: str) -> dict[str, Any]:
-    """A record of what the shower file or the model ``name`` is."""
+    """A record of what the file or the model ``name`` is."""
     if is_model(name):
         from hepbridge.systems.model_file import load, locate
 
         return {"name": name, **load(locate(name)).describe()}
+    from hepbridge.cli import describe_events
+    from hepbridge.data.formats.points import is_points
+    from hepbridge.data.formats.tables import is_tables
+
+    if is_tables(name):
+        return describe_events.tables(Path(name))
+    if is_points(name):
+        return describe_events.points(Path(name))
     return _showers(Path(name))
 
 
@@ -72,9 +80,8 @@ def _showers(path: Path) -> dict[str, Any]:
 
 def words(record: Mapping[str, Any]) -> str:
     """The record for a person to read."""
-    if record["kind"] == "showers":
-        return _shower_words(record)
-    return _model_words(record)
+    known = {"showers": _shower_words, "tables": _table_words, "points": _point_words}
+    return known.get(record["kind"], _model_words)(record)
 
 
 def _model_words(record: Mapping[str, Any]) -> str:
@@ -140,6 +147,30 @@ def _shower_words(record: Mapping[str, Any]) -> str:
         )
     blocks = {"provenance": record["provenance"], "made by": record["made_by"]}
     return "\n".join([*lines, *_blocks(blocks)])
+
+
+def _table_words(record: Mapping[str, Any]) -> str:
+    lines = [f"{record['name']}: {', '.join(record['tables'])}"]
+    for name, table in record["tables"].items():
+        weighted = ", weighted" if table["weighted"] else ""
+        lines.append(f"  {name}: {table['rows']:,} rows{weighted}")
+        for column, found in table["columns"].items():
+            unit = "" if found["unit"] == "1" else f" {found['unit']}"
+            there = table["rows"] - found["undefined"]
+            value = f"{found['mean']:.4g} ± {found['std']:.3g}{unit}" if there else "–"
+            lines.append(f"    {column:<16} {value}, {there:,} defined")
+        lines += [f"    {flag:<16} {n:,} set" for flag, n in table["flags"].items()]
+    blocks = {"provenance": record["provenance"], "made by": record["made_by"]}
+    return "\n".join([*lines, *_blocks(blocks)])
+
+
+def _point_words(record: Mapping[str, Any]) -> str:
+    energy = record["incident_energy_gev"]
+    return (
+        f"{record['name']}: {record['showers']:,} showers of points\n"
+        f"  incident energy  {energy['min']:.4g} to {energy['max']:.4g} GeV\n"
+        f"  points           {record['points_per_shower']:.1f} per shower"
+    )
 
 
 def _blocks(blocks: Mapping[str, Mapping[str, Any] | None]) -> list[str]:

@@ -11,9 +11,9 @@ __all__ = ["info"]
 
 def info(
     ctx: typer.Context,
-    file: Annotated[str, typer.Argument(help="A shower file or a model file.")],
+    file: Annotated[str, typer.Argument(help="A file of showers, points or events, or a model.")],
 ) -> None:
-    """Say what a shower file or a model file is, in words."""
+    """Say what a file or a model is, in words."""
     from hepbridge.cli import describe
 
     record = describe.describe(file)

@@ -142,6 +142,36 @@ BIBTEX: dict[str, str] = {
   archivePrefix = {arXiv},
   primaryClass  = {cs.LG}
 }""",
+    "pythia": """\
+@article{pythia,
+  author = {Bierlich, Christian and others},
+  title  = {{A comprehensive guide to the physics and usage of PYTHIA 8.3}},
+  journal = {SciPost Phys. Codeb.},
+  year   = {2022},
+  eprint = {2203.11601},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
+}""",
+    "fastjet": """\
+@article{fastjet,
+  author = {Cacciari, Matteo and Salam, Gavin P. and Soyez, Gregory},
+  title  = {{FastJet User Manual}},
+  journal = {Eur. Phys. J. C},
+  year   = {2012},
+  eprint = {1111.6097},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
+}""",
+    "delphes": """\
+@article{delphes,
+  author = {{DELPHES 3 collaboration}},
+  title  = {{DELPHES 3: A modular framework for fast simulation of a generic collider experiment}},
+  journal = {JHEP},
+  year   = {2014},
+  eprint = {1307.6346},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ex}
+}""",
     "gflash": """\
 @article{gflash,
   author  = {Grindhammer, G. and Rudowicz, M. and Peters, S.},
@@ -213,6 +243,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     # simulations, also those of the bundled sample; metrics
     "gflash": ("gflash", "gflash_homogeneous"),
     "geant4": ("geant4",),
+    "zjets": ("pythia", "fastjet", "delphes"),
     "calochallenge": ("calochallenge",),
     "prdc": ("prdc",),
 }

@@ -24,13 +24,26 @@ from hepbridge.data.formats.base import damaged
 from hepbridge.data.formats.hdf5 import check_declared
 from hepbridge.data.tables import Table
 
-__all__ = ["load_tables", "read_tables_manifest", "save_tables"]
+__all__ = ["is_tables", "load_tables", "read_tables_manifest", "save_tables"]
 
 FORMAT, VERSION = "hepbridge-tables", 1
 FORMAT_KEY, VERSION_KEY, UNIT_KEY = "format", "format_version", "unit"
 COLUMNS, DEFINED, FLAGS, WEIGHTS, EVENT_ID = "columns", "defined", "flags", "weights", "event_id"
 CHUNK_ROWS = 1 << 16
 LIBVER = ("v110", "v110")  # this file version has checksums on its metadata: damage is noticed
+
+
+def is_tables(path: str | Path) -> bool:
+    """Is this a file of event tables? A damaged one is none."""
+    path = Path(path)
+    try:
+        if not (path.is_file() and h5py.is_hdf5(path)):
+            return False
+        with h5py.File(path, "r") as file:
+            found = file.attrs.get(FORMAT_KEY)
+    except (OSError, RuntimeError, KeyError):  # whoever opens it says what is wrong
+        return False
+    return (found.decode() if isinstance(found, bytes) else found) == FORMAT
 
 
 def save_tables(
