@@ -15,6 +15,7 @@ from scipy.stats import wasserstein_distance
 
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.data.geometry import Geometry
+from hepbridge.data.join import join
 from hepbridge.data.showers import Showers
 from hepbridge.metrics import ClassifierSettings, Evaluation, compare, distances, evaluate
 from hepbridge.metrics.paper import TABLE_I, paper_rows
@@ -319,3 +320,18 @@ def test_importing_metrics_imports_neither_torch_nor_plotting_nor_trees() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_samples_that_are_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    """A floor of a sample with itself is refused; a candidate that is the reference is told of."""
+    ref, ref2, cand = (toy_showers(80, s) for s in range(3))
+    with pytest.raises(DataError, match=r"'ref2' has 80 showers of the reference.*independent"):
+        evaluate(ref, {"c": cand}, ref, **FAST)
+    half = join([ref2[:50], ref[:30]])
+    with pytest.raises(DataError, match="'ref2' has 30 showers of the reference"):
+        evaluate(ref, {"c": cand}, half, **FAST)
+    evaluate(ref, {"c": cand}, ref2, **FAST)
+    assert not caplog.text
+    evaluate(ref, {"copy": ref, "second": ref2}, ref2, **FAST)
+    assert "'copy' has 80 showers of the reference" in caplog.text
+    assert "'second' has 80 showers of ref2" in caplog.text

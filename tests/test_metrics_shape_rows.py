@@ -386,10 +386,11 @@ def test_samples_that_cannot_be_compared_are_refused() -> None:
     )
     with pytest.raises(DataError, match="where the axis of each shower is"):
         evaluate(ref, {"c": axis}, **FAST)
+    second = Shapes.of(stack_showers(60, 2))
     with pytest.raises(ConfigError, match="one plane"):
-        evaluate(ref, {"c": ref}, ref, paper=True, **FAST)
+        evaluate(ref, {"c": ref}, second, paper=True, **FAST)
     with pytest.raises(ConfigError, match="unknown observable 'n_hit'"):
-        evaluate(ref, {"c": ref}, ref, starred=["n_hit"], **FAST)
+        evaluate(ref, {"c": ref}, second, starred=["n_hit"], **FAST)
     gev = Showers.from_arrays(stack_showers(60, 1).cells / 1e5, np.full(60, 2e4), geometry=STACK)
     with pytest.raises(DataError, match="cells seem to be GeV"):
         evaluate(gev, {"c": gev}, gev, **FAST)

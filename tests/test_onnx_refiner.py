@@ -123,6 +123,9 @@ def test_a_call_adds_less_than_50_microseconds(refiner: OnnxRefiner) -> None:
         ({"cells": np.zeros((3, 99), np.float32)}, r"cells must be float32 of shape \(3, 100\)"),
         ({"incident_energy": np.zeros(2, np.float32)}, r"incident_energy must be .* \(3,\)"),
         ({"noise": np.zeros((3, 105))}, "noise must be float32 .* float64"),
+        ({"cells": np.full((3, 100), np.nan, np.float32)}, "cells holds values that are negative"),
+        ({"cells": np.full((3, 100), np.inf, np.float32)}, "cells holds .* infinite or no number"),
+        ({"incident_energy": np.float32([1e4, -1, 1e4])}, "incident_energy holds values that are"),
     ],
 )
 def test_wrong_arrays(change: dict, message: str, refiner: OnnxRefiner) -> None:
@@ -237,6 +240,11 @@ def test_host_in_cpp_refines_as_python(
     """The same library, the same bits; with further conditions, too."""
     given = inputs(300)
     given["incident_energy"][3] *= 50
+    for name, value in (("cells", np.nan), ("cells", -1), ("incident_energy", np.inf)):
+        bad = {**given, name: given[name].copy()}
+        bad[name].flat[-1] = value
+        done = run(program, exported, written(tmp_path / "bad.bin", bad), tmp_path / "out.bin")
+        assert done.returncode == 1 and f"{name} holds values that are negative" in done.stderr
     done = run(program, exported, written(tmp_path / "in.bin", given), tmp_path / "out.bin")
     assert done.returncode == 0, done.stderr
     refined, outside = refiner(given)

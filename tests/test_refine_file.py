@@ -132,6 +132,10 @@ def test_output_that_cannot_be_written(folder: Path, tmp_path) -> None:
         refine_file(model, fast, tmp_path / "nowhere" / "o.h5")
     with pytest.raises(ConfigError, match="is the input"):
         refine_file(model, fast, fast)
+    for name in ("o.txt", "o"):  # seen before anything is made
+        with pytest.raises(OutputError, match=rf"cannot write .*/{name}: the suffix"):
+            refine_file(model, fast, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk_leaves_nothing(folder: Path, tmp_path, monkeypatch) -> None:

@@ -132,7 +132,7 @@ def test_electromagnetic_tables_alone_are_enough(
     """Geant4 itself refuses to start without the folders of the other data sets."""
     (tables,) = geant4_data.glob("G4EMLOW*")
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / tables.name).symlink_to(tables)
+    (tmp_path / "data" / tables.name).symlink_to(tables.resolve())
     monkeypatch.setenv("GEANT4_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
     for dataset in DATASETS:

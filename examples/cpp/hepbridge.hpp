@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -74,6 +75,8 @@ class Refiner {
                 const std::vector<const float*>& conditions = {}) const {
     if (conditions.size() != conditions_.size())
       throw Error("the model takes " + std::to_string(conditions_.size()) + " further conditions");
+    require_energies(cells, n * n_cells_, "cells");
+    require_energies(energy, n, "incident_energy");
     if (rows_ && n != rows_) throw Error("the file was exported for another number of showers in a call");
     Result out{std::vector<float>(n * n_cells_), std::make_unique<bool[]>(n)};
     Values values(api_);
@@ -121,6 +124,11 @@ class Refiner {
   }
   static void require(const Json& tensor, const std::string& unit) {
     if (tensor["unit"].str() != unit) throw Error(tensor["name"].str() + " is in " + tensor["unit"].str() + ", this program gives " + unit);
+  }
+
+  static void require_energies(const float* values, std::size_t n, const std::string& name) {
+    for (std::size_t k = 0; k < n; ++k)
+      if (!(values[k] >= 0 && values[k] <= std::numeric_limits<float>::max())) throw Error(name + " holds values that are negative, infinite or no number");
   }
 
   Json contract_;

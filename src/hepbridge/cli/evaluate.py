@@ -105,8 +105,9 @@ def evaluate(
         ),
     ] = None,
     runs: Annotated[
-        int, typer.Option(min=1, help="Protocol: trainings of each classifier test.")
-    ] = 10,
+        int | None,
+        typer.Option(min=1, help="Protocol: trainings of each classifier test (default 10)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of bootstraps, splits and classifiers.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the report if it exists.")
@@ -131,7 +132,8 @@ def evaluate(
         "threshold": threshold,
         "sampling_fraction": sampling_fraction,
     }
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    only = {**options, "runs": runs}
+    given = [f"--{name.replace('_', '-')}" for name, value in only.items() if value is not None]
     if protocol is not None:
         if paper or band or train or goal is not None or geometry is not None:
             raise ConfigError(
@@ -146,7 +148,7 @@ def evaluate(
             output,
             options,
             classifiers=() if no_classifier else tuple(dict.fromkeys(classifier or ())),
-            runs=runs,
+            runs=10 if runs is None else runs,
             seed=seed,
             overwrite=overwrite,
         )

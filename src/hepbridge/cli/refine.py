@@ -14,7 +14,10 @@ def refine(
     ctx: typer.Context,
     model: Annotated[
         str,
-        typer.Argument(help="Model file (its name holds a / or ends in .safetensors)."),
+        typer.Argument(
+            help="A model file (its name holds a / or ends in .safetensors), or the name of a model "
+            "that comes with hepbridge: squirels, squirels-small."
+        ),
     ],
     fast: Annotated[
         list[str], typer.Argument(help="Files of fast showers, or quoted patterns: 'in/*.h5'.")

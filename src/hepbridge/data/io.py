@@ -13,7 +13,7 @@ from hepbridge.data.formats.base import Format, Reader, Writer
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers, require_showers
 
-__all__ = ["load", "open_reader", "open_writer", "read_manifest", "save"]
+__all__ = ["load", "open_reader", "open_writer", "read_manifest", "save", "written_format"]
 
 
 def load(
@@ -101,15 +101,21 @@ def open_writer(
     number of rows without which the file is not complete. ``manifest`` is any JSON-able record.
     """
     path = Path(path)
+    meta = like if like is None or isinstance(like, Mapping) else like.meta
+    return written_format(path).writer(path, meta=meta, n=n, manifest=manifest, overwrite=overwrite)
+
+
+def written_format(path: str | Path) -> Format:
+    """The format in which a file is written, by its suffix. Raises OutputError for another suffix."""
+    path = Path(path)
     names = {suffix: name for name in FORMATS for suffix in FORMATS[name].suffixes}
     if path.suffix.lower() not in names:
         raise OutputError(
             f"cannot write {path}: the suffix {path.suffix!r} is not one of a shower file; "
             f"allowed: {', '.join(names)}"
         )
-    meta = like if like is None or isinstance(like, Mapping) else like.meta
     chosen: Format = FORMATS[names[path.suffix.lower()]]
-    return chosen.writer(path, meta=meta, n=n, manifest=manifest, overwrite=overwrite)
+    return chosen
 
 
 def read_manifest(path: str | Path) -> dict[str, Any] | None:

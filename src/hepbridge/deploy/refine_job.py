@@ -107,6 +107,7 @@ class RefineJob:
         self.fast, self.output = self.fast.absolute(), self.output.absolute()
         if self.output.resolve() == self.fast.resolve():
             raise ConfigError(f"the output {self.output} is the input; choose another name")
+        io.written_format(self.output)
         model = self.trained.load()
         with _opened(self.fast, model) as reader:
             self.n = len(reader)

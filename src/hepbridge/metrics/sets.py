@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ __all__ = [
     "MAX_FIXED",
     "MIN_SHOWERS",
     "SampleSet",
+    "check_distinct",
     "check_names",
     "check_row_energies",
     "check_samples",
     "fixed_energies",
     "make_sets",
 ]
+
+log = logging.getLogger(__name__)
 
 MIN_SHOWERS = 50  # fewer say nothing about a distribution
 _TOLERANCE = 1e-4  # relative difference at which incident energies count as equal
@@ -78,7 +82,8 @@ def make_sets(
     is compared at the size of a half, because a floor only fits distances at its own n.
 
     Raises DataError for too few showers, another geometry, or other incident energies than ``ref``,
-    and for cells in another unit than the incident energies (`hepbridge.data.response`).
+    for cells in another unit than the incident energies (`hepbridge.data.response`), and as
+    `check_distinct` does.
     """
     others = dict(candidates) if ref2 is None else {**candidates, "ref2": ref2}
     check_samples(ref, others)
@@ -86,7 +91,9 @@ def make_sets(
         kind_of(sample).check_units(sample, repr(name))
     energies = fixed_energies(ref)
     if energies is None:
-        return [_mixed(ref, others)]
+        sets = [_mixed(ref, others)]
+        check_distinct(ref, others)
+        return sets
     for name, sample in others.items():
         strange = ~np.isclose(sample.incident_energy[:, None], energies, rtol=_TOLERANCE).any(
             axis=1
@@ -99,23 +106,38 @@ def make_sets(
                 f"{sample.incident_energy[row] / GEV:g} GeV); the reference has "
                 f"{', '.join(f'{e / GEV:g}' for e in energies)} GeV"
             )
-    return [_fixed(float(e), ref, others, seed) for e in energies]
+    sets = [_fixed(float(e), ref, others, seed) for e in energies]
+    check_distinct(ref, others)
+    return sets
 
 
 def check_samples(ref: S, others: Mapping[str, S]) -> None:
     """Raise DataError unless all samples share a geometry that has rows and can be weighted."""
     require_samples({"ref": ref, **others})
     kind_of(ref).check(ref, others)
-    for name, sample in {"ref": ref, **others}.items():
-        if sample.geometry.digest() != ref.geometry.digest():
-            raise DataError(
-                f"{name!r} has geometry {sample.geometry.name!r} {sample.geometry.shape}, but the "
-                f"reference has {ref.geometry.name!r} {ref.geometry.shape}; compare like with like"
-            )
-        if sample.weights is not None and (sample.weights.min() < 0 or sample.weights.sum() <= 0):
-            raise DataError(
-                f"{name!r} has negative weights, or none above 0; metrics need weights ≥ 0"
-            )
+
+
+def check_distinct(ref: S, others: Mapping[str, S]) -> None:
+    """Raise DataError for a ``ref2`` with showers of the reference (equal event ids).
+
+    It would make a floor of nothing. Warns of candidates that have showers of either.
+    """
+    for name, sample in others.items():
+        for whose, full in {"the reference": ref, "ref2": others.get("ref2")}.items():
+            if full is None or name == whose or not (twice := _in_common(full, sample)):
+                continue
+            words = f"{name!r} has {twice} showers of {whose} (equal event ids)"
+            if name == "ref2":
+                raise DataError(f"{words}; the floor needs an independent second full simulation")
+            log.warning("%s: it is no independent sample, and looks closer than it is", words)
+
+
+def _in_common(a: S, b: S) -> int:
+    """How many event ids two samples share."""
+    if not np.isin(np.unique(a.event_ids[:, 0]), b.event_ids[:, 0]).any():
+        return 0  # the usual case
+    first, second = (set(map(tuple, s.event_ids.tolist())) for s in (a, b))
+    return len(first & second)
 
 
 def check_names(names: Mapping[str, object]) -> None:

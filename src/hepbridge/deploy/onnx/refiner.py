@@ -58,7 +58,8 @@ class OnnxRefiner:
         ``inputs`` are float32 arrays by the names of the contract: ``cells`` (N, n_cells) and
         ``incident_energy`` (N,) in MeV, further conditions (N,), ``noise`` (N, width).
 
-        Raises DataError if one is missing, too many, or has another shape or type.
+        Raises DataError if one is missing, too many, or has another shape or type, and for cells or
+        energies that are negative or not finite.
         """
         if inputs.keys() != self._shapes.keys():
             raise DataError(
@@ -71,6 +72,9 @@ class OnnxRefiner:
                     f"{name} must be float32 of shape {(n, *self._shapes[name])}, got "
                     f"{array.dtype} of shape {array.shape}"
                 )
+        for name in ("cells", "incident_energy"):
+            if not (inputs[name] >= 0).all() or not np.isfinite(inputs[name]).all():
+                raise DataError(f"{name} holds values that are negative, infinite or no number")
         if self._rows not in ("rows", n):
             raise DataError(f"the file was exported for {self._rows} shower(s) in a call, got {n}")
         refined, outside = self._session.run(None, inputs)
