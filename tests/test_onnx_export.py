@@ -31,7 +31,7 @@ from hepbridge.deploy.onnx.forms import simplify
 from hepbridge.deploy.onnx.refiner import OnnxRefiner
 from hepbridge.deploy.onnx.targets import TARGETS
 from hepbridge.deploy.onnx.trace import translate
-from hepbridge.systems.inference import outside_domain
+from hepbridge.systems.checks import outside_domain
 from hepbridge.systems.model_file import Model, load
 from hepbridge.transports import TRANSPORTS
 

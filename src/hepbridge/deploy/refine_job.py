@@ -35,19 +35,19 @@ from hepbridge.data.geometry import Geometry
 from hepbridge.data.response import check_units
 from hepbridge.deploy.contents import Contents
 from hepbridge.systems import model_file
-from hepbridge.systems.inference import (
-    TILE,
+from hepbridge.systems.checks import (
+    LOOK,
     check_domain,
+    check_response,
     outside_domain,
-    refine_cells,
     wrong_geometry,
 )
+from hepbridge.systems.inference import TILE, refine_cells
 
 __all__ = ["Options", "RefineJob", "Trained"]
 
 CHUNK = 256 * TILE  # rows of one piece of work, at most
 PIECE_BYTES = 1 << 26  # of its cells, about
-_LOOK = 1024  # first rows, which show the units
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,9 @@ class RefineJob:
             return False
         check_output(self.output, overwrite=overwrite)
         with _opened(self.fast, self.trained.load()) as reader:
-            check_units(reader.read(0, _LOOK), str(self.fast))
+            first = reader.read(0, LOOK)
+        check_units(first, str(self.fast))
+        check_response(self.trained.load(), first, str(self.fast), strict=self.options.strict)
         return True
 
     def begin(self) -> list[Piece]:

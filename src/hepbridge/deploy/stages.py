@@ -22,7 +22,8 @@ from hepbridge.deploy.paper_network import disagreement, in_onnxruntime, untrain
 from hepbridge.simulate.beam import Beam
 from hepbridge.simulate.detector import load_detector
 from hepbridge.systems import SYSTEMS
-from hepbridge.systems.inference import refine_cells, wrong_geometry
+from hepbridge.systems.checks import wrong_geometry
+from hepbridge.systems.inference import refine_cells
 from hepbridge.systems.model_file import Domain, Model, load, locate
 from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.squirels_paper import SquirelsPaper

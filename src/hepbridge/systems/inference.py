@@ -1,4 +1,4 @@
-"""Applying a model: tiles of rows, noise by event id, checks of the validity domain."""
+"""Applying a model: tiles of rows, noise by event id."""
 
 from __future__ import annotations
 
@@ -11,28 +11,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepbridge.core.errors import ConfigError, DataError, DomainError, ModelFileError
+from hepbridge.core.errors import ConfigError
 from hepbridge.core.rng import event_normal
-from hepbridge.data.geometry import Geometry
 from hepbridge.data.response import check_units
 from hepbridge.data.showers import Showers, require_showers
+from hepbridge.systems.checks import (
+    LOOK,
+    check_domain,
+    check_response,
+    names_of,
+    needed_conditions,
+    outside_domain,
+)
 from hepbridge.systems.model_file import Model
-from hepbridge.systems.refiner import Refiner, varying
+from hepbridge.systems.refiner import Refiner
 from hepbridge.systems.tiles import TILE, Tiles, tiles_of
 
-__all__ = [
-    "TILE",
-    "check_domain",
-    "outside_domain",
-    "refine",
-    "refine_cells",
-    "wrong_geometry",
-]
+__all__ = ["TILE", "refine", "refine_cells"]
 
 log = logging.getLogger(__name__)
-
-_MARGIN = 0.01  # a random training sample never quite reaches the ends of its range
-_ABOUT = 3  # within this factor of the range, other units are a likely reason
 
 
 def refine(
@@ -62,12 +59,14 @@ def refine(
         DataError: the showers are no `Showers`, or their cells and incident energies differ so much
             that one must be in another unit; or a condition that the model needs is missing.
         ModelFileError: the model is for another geometry or particle.
-        DomainError: with ``strict``, if a shower lies outside the trained range.
+        DomainError: with ``strict``, if a shower lies outside the trained range, or as
+            `check_response` says.
         ConfigError: there is no such member or device.
     """
     require_showers(showers, "showers")
     check_domain(model, showers)
     check_units(showers, "the fast showers")
+    check_response(model, showers[:LOOK], "the fast showers", strict=strict)
     outside = outside_domain(model, showers, strict=strict)
     cells = refine_cells(
         model,
@@ -112,7 +111,7 @@ def refine_cells(
         raise ConfigError(
             f"the model has {len(model.members)} member(s); there is no member {member}"
         )
-    named = _needed(model, conditions or {}) | {"incident_energy": incident_energy}
+    named = needed_conditions(model, conditions or {}) | {"incident_energy": incident_energy}
     where = choose_device(device)
     refiner = _placed(model.members[member], where)
     threads = torch.get_num_threads()
@@ -124,7 +123,7 @@ def refine_cells(
             torch.set_num_threads(1)
         with torch.inference_mode():
             domain = model.domain
-            spans = {name: domain.conditions.get(name, (0.0, 0.0)) for name in _names(model)}
+            spans = {name: domain.conditions.get(name, (0.0, 0.0)) for name in names_of(model)}
             tiles = tiles_of(refiner, where, (domain.energy_min, domain.energy_max), spans)
             for start in range(0, len(cells), step):
                 rows = slice(start, start + step)
@@ -164,123 +163,6 @@ def _refine_rows(
         y = refiner.refine(x, c, z)
         out[some] = y[:count].to("cpu", torch.float32).numpy()
     return out
-
-
-def check_domain(model: Model, showers: Showers) -> None:
-    """Raise ModelFileError if the showers are of another detector or another particle.
-
-    Raises DataError if they lack a condition that the model needs. Warns of conditions that vary and
-    that the model knows nothing of.
-    """
-    if showers.geometry.digest() != model.geometry.digest():
-        raise wrong_geometry(model, showers.geometry)
-    particle = showers.meta.get("particle")
-    if particle and model.domain.particle not in ("unknown", particle):
-        raise ModelFileError(
-            f"the model was trained for particle {model.domain.particle!r}, but the showers are of "
-            f"{particle!r}; use a model for that particle"
-        )
-    _needed(model, showers.conditions)
-    known = ("incident_energy", *_names(model))
-    if unknown := sorted(name for name in varying(showers) if name not in known):
-        log.warning(
-            "the showers vary in %s, of which the model knows nothing: they are refined as if all "
-            "were like those it was trained on",
-            ", ".join(unknown),
-        )
-
-
-def _names(model: Model) -> list[str]:
-    return model.members[0].config.named_conditions()
-
-
-def _needed(
-    model: Model, conditions: Mapping[str, NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    """The further conditions that the model works with. Raises DataError if one is missing."""
-    missing = [name for name in _names(model) if name not in conditions]
-    if missing:
-        raise DataError(
-            f"the model needs the condition{'s' if len(missing) > 1 else ''} {', '.join(missing)} of "
-            f"every shower, but these showers have only {', '.join(conditions) or 'none'}; add a "
-            "column for each (0 for what is 0 in all showers), or use a model without them"
-        )
-    return {name: conditions[name] for name in _names(model)}
-
-
-def wrong_geometry(model: Model, geometry: Geometry) -> ModelFileError:
-    """The error for showers of another detector than the model's."""
-    return ModelFileError(
-        f"the model was trained for geometry {model.geometry.name!r} {model.geometry.shape}, but "
-        f"the showers are of {geometry.name!r} {geometry.shape}; use a model for that geometry"
-    )
-
-
-def outside_domain(
-    model: Model, showers: Showers, *, strict: bool = False, warn: bool = True
-) -> NDArray[np.bool_]:
-    """Mask (N,) of showers more than 1 % outside the trained energies or other conditions.
-
-    Of other conditions it is 1 % of their range; azimuths are compared on the circle. Logs a warning
-    if there are any (unless not ``warn``); raises DomainError if ``strict``.
-    """
-    low, high = model.domain.energy_min, model.domain.energy_max
-    energy = showers.incident_energy
-    outside = (energy < low * (1 - _MARGIN)) | (energy > high * (1 + _MARGIN))
-    if outside.any():
-        row = int(np.flatnonzero(outside)[0])
-        message = (
-            f"{int(outside.sum())} of {len(showers)} showers have incident energies outside the "
-            f"trained range {low / 1000:g} to {high / 1000:g} GeV (first: row {row}, "
-            f"{energy[row] / 1000:g} GeV)"
-        )
-        if outside.all():
-            message += _other_unit(energy, low, high)
-        _say(message, strict=strict, warn=warn)
-    for name, span in model.domain.conditions.items():
-        values = showers.conditions[name]
-        beyond = _beyond(name, values, span)
-        if beyond.any():
-            row = int(np.flatnonzero(beyond)[0])
-            message = (
-                f"{int(beyond.sum())} of {len(showers)} showers have {name} outside the trained "
-                f"range {span[0]:.4g} to {span[1]:.4g} (first: row {row}, {values[row]:.4g})"
-            )
-            _say(message, strict=strict, warn=warn)
-        outside |= beyond
-    return outside
-
-
-def _say(message: str, *, strict: bool, warn: bool) -> None:
-    if strict:
-        raise DomainError(
-            f"{message}; train a model that covers them, or drop --strict (strict=True in Python)"
-        )
-    if warn:
-        log.warning("%s; they are refined and flagged in the column 'outside_domain'", message)
-
-
-def _beyond(name: str, values: NDArray[np.float64], span: tuple[float, float]) -> NDArray[np.bool_]:
-    """Mask (N,) of values outside a range; an azimuth may be written with any number of turns."""
-    middle, half = (span[0] + span[1]) / 2, (span[1] - span[0]) / 2
-    apart = values - middle
-    if name == "phi_rad":
-        apart = (apart + np.pi) % (2 * np.pi) - np.pi
-    # at least rounding: a condition that was constant in training has no range
-    allowed = half * (1 + 2 * _MARGIN) + 1e-6 * max(abs(span[0]), abs(span[1]), 1e-6)
-    return np.asarray(np.abs(apart) > allowed)
-
-
-def _other_unit(energy: NDArray[np.float64], low: float, high: float) -> str:
-    """Advice for energies that lie in or near the range if their unit is another one."""
-    for factor, unit in ((1e3, "GeV"), (1e-3, "MeV")):
-        seen = energy * factor
-        if low / _ABOUT <= seen.min() and seen.max() <= high * _ABOUT:
-            return (
-                f"; they would fit if the file was in {unit}: if it is, say so in its HDF5 "
-                f"attribute 'units' ({unit}), or load it with unit={unit!r}"
-            )
-    return ""
 
 
 def _padded(array: NDArray[Any], size: int) -> Tensor:

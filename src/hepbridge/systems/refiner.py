@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -76,6 +78,13 @@ class Refiner(nn.Module, ABC):
 
     def finish(self, fast: Showers, seed: int) -> None:
         """What remains to be learned, on the CPU, once the networks are trained; ``fast`` as in `fit`."""
+
+    def unfamiliar(self, fast: Showers) -> NDArray[np.bool_]:
+        """Mask (N,) of fast showers whose energy sum the fast simulation of the training never had.
+
+        Of showers like those of the training at most about one in ten thousand. None here.
+        """
+        return np.zeros(len(fast), dtype=bool)
 
     @abstractmethod
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:

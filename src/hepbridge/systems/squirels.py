@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hepbridge.core.errors import ConfigError
@@ -27,6 +28,7 @@ from hepbridge.transports.quantile import Quantile
 __all__ = ["Squirels"]
 
 _ROWS = 2048  # moved at once
+_FAR = 4.0  # standard deviations: one shower in 16,000; the tables end at 4.5
 
 
 class Squirels(Refiner):
@@ -210,6 +212,13 @@ class Squirels(Refiner):
             z = self.transport.apply(z, c, noise[:, n:])
         out: Tensor = self.coordinates.inverse(self._from_normal(z, c), energy)
         return out
+
+    def unfamiliar(self, fast: Showers) -> NDArray[np.bool_]:
+        """Mask (N,) of fast showers whose energy sum is 4 or more standard deviations out."""
+        y, c = self._coordinates(fast), self.conditions(fast)
+        z = self._to_normal("fast", y, c, torch.zeros_like(y))
+        far: NDArray[np.bool_] = (z[:, -1].abs() >= _FAR).numpy()
+        return far
 
     def finish(self, fast: Showers, seed: int) -> None:
         if self.matched is None:

@@ -12,13 +12,13 @@ from hepbridge import __version__
 from hepbridge.core.errors import ModelFileError
 from hepbridge.data.geometry import Geometry
 from hepbridge.deploy.onnx.targets import Target
+from hepbridge.systems.checks import MARGIN, reach
 from hepbridge.systems.conditioning import ENERGY
 from hepbridge.systems.model_file import Model
 
 __all__ = ["ROWS", "Contract", "Range", "Tensor", "contract_of", "contract_path", "read_contract"]
 
 ROWS = "rows"  # name of the dynamic axis
-_MARGIN = 0.01  # of `hepbridge.systems.inference.outside_domain`
 _UNITS = {"mm": "mm", "rad": "rad", "deg": "deg"}
 
 
@@ -171,11 +171,11 @@ def _validity(model: Model) -> list[Range]:
     made = [
         Range(
             input=ENERGY, unit="MeV", min=low, max=high,
-            flagged_below=low * (1 - _MARGIN), flagged_above=high * (1 + _MARGIN),
+            flagged_below=low * (1 - MARGIN), flagged_above=high * (1 + MARGIN),
         )
     ]  # fmt: skip
     for name, (a, b) in model.domain.conditions.items():
-        allowed = 0.5 * (b - a) * (1 + 2 * _MARGIN) + 1e-6 * max(abs(a), abs(b), 1e-6)
+        allowed = reach((a, b))
         middle = 0.5 * (a + b)
         made.append(
             Range(
