@@ -30,6 +30,7 @@ def test_requirements_are_lower_bounds() -> None:
     for requirement in [
         *PROJECT["dependencies"],
         *extras["root"],
+        *extras["parquet"],
         *extras["tensorboard"],
         *extras["onnx"],
         *extras["gflash"],

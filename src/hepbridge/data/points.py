@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from hepbridge.core.errors import DataError
 from hepbridge.data.showers import UNITS, row_ids
 
-__all__ = ["PointShowers"]
+__all__ = ["PointShowers", "check_offsets"]
 
 Floats32 = NDArray[np.float32]
 
@@ -83,12 +83,7 @@ class PointShowers:
                 f"incident energies; got shape {start.shape} of {start.dtype}"
             )
         edges = start.astype(np.int64)
-        if edges[0] != 0 or edges[-1] != len(points) or (np.diff(edges) < 0).any():
-            raise DataError(
-                f"{where}: offsets must grow from 0 to the number of hits, {len(points)}; they run "
-                f"from {edges[0]} to {edges[-1]}"
-                + (", and backwards in between" if (np.diff(edges) < 0).any() else "")
-            )
+        check_offsets(edges, len(points), where)
         owner = np.repeat(np.arange(len(incident)), np.diff(edges))
         _check(points, owner, incident, where, first_row)
         factor = UNITS[unit]
@@ -173,6 +168,16 @@ class PointShowers:
             if weighted
             else None,
             dict(parts[0].meta),
+        )
+
+
+def check_offsets(edges: NDArray[np.int64], hits: int, where: str) -> None:
+    """Raise DataError unless the borders between showers grow from 0 to the number of hits."""
+    backwards = bool((np.diff(edges) < 0).any())
+    if edges[0] != 0 or edges[-1] != hits or backwards:
+        raise DataError(
+            f"{where}: offsets must grow from 0 to the number of hits, {hits}; they run from "
+            f"{edges[0]} to {edges[-1]}" + (", and backwards in between" if backwards else "")
         )
 
 

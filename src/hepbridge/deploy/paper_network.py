@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 
 from hepbridge.core.errors import MissingExtraError
 from hepbridge.data.showers import Showers
+from hepbridge.deploy.hushed import hushed
 from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.squirels_paper import SquirelsPaper
 
@@ -105,7 +103,7 @@ class _Flat(nn.Module):
 def _export(network: nn.Module, dim: int, names: list[str], path: Path) -> None:
     rows = torch.export.Dim("rows")
     example = torch.zeros(_ROWS, dim), torch.zeros(1), torch.zeros(_ROWS, len(names))
-    with _hushed():
+    with hushed():
         program = torch.export.export(
             _Flat(network, names).eval(),
             example,
@@ -122,19 +120,6 @@ def _export(network: nn.Module, dim: int, names: list[str], path: Path) -> None:
             output_names=["v"],
             external_data=False,
         )
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """The exporter warns of its own deprecations and logs every step of its tracing."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _libraries() -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 from numpy.typing import NDArray
 
@@ -18,7 +18,7 @@ from hepbridge.core.units import GEV
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.report.histograms import Array
-from hepbridge.report.plate import Plate, new_figure
+from hepbridge.report.plate import Plate, new_figure, plain_walls
 
 __all__ = ["event_display", "prisms"]
 
@@ -193,15 +193,9 @@ class _Space:
             decades = np.arange(np.ceil(low - 1e-9), np.floor(high) + 1)
             ax.set_zticks(decades - low, [f"$10^{{{d:.0f}}}$" for d in decades])
             ax.set_zlabel("Energy [GeV]", labelpad=-2)
-        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
-            axis.pane.set_facecolor("#f7f7f7")
-            axis.pane.set_edgecolor("#d0d0d0")
-            axis._axinfo["grid"].update(color="#e2e2e2", linewidth=0.5)
-            axis.set_minor_locator(NullLocator())
-            axis.label.set_size(8.5)
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis) if self.deep else (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        ax.tick_params(labelsize=7.5, pad=-1)
+        plain_walls(ax)
         if arrow is not None:
             start, end = arrow
             lines = np.stack([start, end])[None]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from hepbridge.metrics.kinds import Sample
 from hepbridge.report.images import average_images, event_displays
 from hepbridge.report.panels import PANELS, Panel, draw_histogram, histograms
-from hepbridge.report.plate import Plate, new_figure
+from hepbridge.report.plate import Plate, grid_of, new_figure
 from hepbridge.report.samples import DrawnSet, same_events
 from hepbridge.report.scatter import draw_scatter
 from hepbridge.report.style import Style
@@ -90,14 +90,14 @@ def _histogram_axes(
     figure: Figure, rows: int, columns: int, gap: float
 ) -> list[list[tuple[Axes, Axes]]]:
     """A grid of (panel, ratio panel) with margins fixed in inches, so that labels always fit."""
-    width, height = figure.get_size_inches()
-    outer = figure.add_gridspec(
+    outer = grid_of(
+        figure,
         rows,
         columns,
-        left=0.72 / width,
-        right=1 - 0.22 / width,
-        bottom=0.52 / height,
-        top=1 - 0.32 / height,
+        left=0.72,
+        right=0.22,
+        bottom=0.52,
+        top=0.32,
         wspace=gap,
         hspace=0.2 if rows > 1 else 0.0,
     )

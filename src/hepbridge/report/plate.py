@@ -10,12 +10,21 @@ from typing import Any, cast
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.ticker import NullLocator
 
 from hepbridge.core.errors import OutputError
 from hepbridge.core.files import atomic_path, check_output
 from hepbridge.report.style import RC
 
-__all__ = ["Plate", "check_picture", "new_figure", "write_picture"]
+__all__ = [
+    "Plate",
+    "check_picture",
+    "grid_of",
+    "new_figure",
+    "plain_walls",
+    "write_picture",
+]
 
 _FORMATS = ("png", "pdf", "svg")
 
@@ -36,6 +45,41 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
+
+
+def grid_of(
+    figure: Figure,
+    lines: int,
+    columns: int,
+    *,
+    left: float,
+    right: float,
+    bottom: float,
+    top: float,
+    **spaces: Any,
+) -> GridSpec:
+    """Places for axes, with margins in inches, so that labels fit whatever the size of the figure."""
+    width, height = figure.get_size_inches()
+    return figure.add_gridspec(
+        lines,
+        columns,
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        **spaces,
+    )
+
+
+def plain_walls(ax: Any) -> None:
+    """Light walls, a thin grid and small labels for axes in three dimensions."""
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.pane.set_facecolor("#f7f7f7")
+        axis.pane.set_edgecolor("#d0d0d0")
+        axis._axinfo["grid"].update(color="#e2e2e2", linewidth=0.5)
+        axis.set_minor_locator(NullLocator())
+        axis.label.set_size(8.5)
+    ax.tick_params(labelsize=7.5, pad=-1)
 
 
 def check_picture(path: str | Path, *, overwrite: bool = False) -> Path:

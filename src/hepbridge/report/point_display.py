@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from hepbridge.core.errors import DataError
 from hepbridge.core.units import GEV
@@ -17,7 +17,7 @@ from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.shapes.shapes import Shapes
 from hepbridge.report.display import event_display
-from hepbridge.report.plate import Plate, new_figure
+from hepbridge.report.plate import Plate, new_figure, plain_walls
 
 __all__ = ["point_display", "shower_display"]
 
@@ -116,13 +116,8 @@ def _dress(ax: Any, z: tuple[float, float], reach: float, z_unit: str) -> None:
     ax.set_ylabel("x [mm]", labelpad=-1)
     ax.set_zlabel("y [mm]", labelpad=-3)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
-        axis.pane.set_facecolor("#f7f7f7")
-        axis.pane.set_edgecolor("#d0d0d0")
-        axis._axinfo["grid"].update(color="#e2e2e2", linewidth=0.5)
-        axis.set_minor_locator(NullLocator())
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        axis.label.set_size(8.5)
-    ax.tick_params(labelsize=7.5, pad=-1)
+    plain_walls(ax)
 
 
 def _as_cells(event: PointShowers, shapes: Shapes) -> Showers:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from hepbridge.report.histograms import Binned, ratio
-from hepbridge.report.plate import Plate, new_figure
+from hepbridge.report.plate import Plate, grid_of, new_figure
 from hepbridge.report.protocol import NAMES, Record
 from hepbridge.report.protocol_places import places_plate
 from hepbridge.report.strokes import ratio_points, shade, steps
@@ -60,13 +60,14 @@ def _histograms(record: Record, styles: Mapping[str, Style]) -> Plate:
     lines = -(-len(chosen) // columns)
     width, height = 0.3 + 3.6 * columns, 0.5 + 3.3 * lines
     figure = new_figure(width, height)
-    grid = figure.add_gridspec(
+    grid = grid_of(
+        figure,
         lines,
         columns,
-        left=0.62 / width,
-        right=1 - 0.12 / width,
-        bottom=0.5 / height,
-        top=1 - 0.55 / height,
+        left=0.62,
+        right=0.12,
+        bottom=0.5,
+        top=0.55,
         wspace=0.24,
         hspace=0.34,
     )
@@ -152,13 +153,14 @@ def _by_layer(record: Record, styles: Mapping[str, Style]) -> Plate:
     lines = -(-len(kinds) // columns)
     width, height = 0.5 + 2.8 * columns, 0.8 + 2.2 * lines
     figure = new_figure(width, height)
-    grid = figure.add_gridspec(
+    grid = grid_of(
+        figure,
         lines,
         columns,
-        left=0.7 / width,
-        right=1 - 0.12 / width,
-        bottom=0.5 / height,
-        top=1 - 0.58 / height,
+        left=0.7,
+        right=0.12,
+        bottom=0.5,
+        top=0.58,
         wspace=0.3,
         hspace=0.42,
     )

@@ -14,7 +14,7 @@ from hepbridge.metrics.shapes.correlation import correlations
 from hepbridge.metrics.shapes.rows import correlated
 from hepbridge.metrics.shapes.shapes import Shapes
 from hepbridge.report.figures import PER_SHOWER, histogram_grid
-from hepbridge.report.plate import Plate, new_figure
+from hepbridge.report.plate import Plate, grid_of, new_figure
 from hepbridge.report.point_display import shower_display
 from hepbridge.report.samples import DrawnSet
 from hepbridge.report.shape_panels import shape_panels
@@ -155,14 +155,15 @@ def _correlations(sets: Sequence[DrawnSet], names: Sequence[str]) -> Plate:
     width, height = 0.75 + size * columns + 1.6, 0.75 + size * len(sets)
     figure = new_figure(width, height)
     widths = [1.0] * (1 + len(names)) + [0.07, 0.33] + [1.0] * len(names) + [0.07]
-    grid = figure.add_gridspec(
+    grid = grid_of(
+        figure,
         len(sets),
         len(widths),
         width_ratios=widths,
-        left=0.7 / width,
-        right=1 - 0.65 / width,
-        bottom=0.45 / height,
-        top=1 - 0.3 / height,
+        left=0.7,
+        right=0.65,
+        bottom=0.45,
+        top=0.3,
         wspace=0.12,
         hspace=0.12,
     )

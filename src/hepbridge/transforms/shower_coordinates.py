@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ShowerCoordinates", "log_energy"]
+__all__ = ["OUTER_MAX", "TINY", "ShowerCoordinates", "log_energy"]
 
 
 class ShowerCoordinates(nn.Module):
@@ -61,7 +61,7 @@ class ShowerCoordinates(nn.Module):
         sums = (ratio @ self.membership)[:, : self.n_outer + 2]
         if self.dense:
             unit = incident_energy[:, None].reciprocal().expand_as(sums).clone()
-            unit[:, : self.dense] = sums[:, : self.dense].clamp_min(_TINY)
+            unit[:, : self.dense] = sums[:, : self.dense].clamp_min(TINY)
             ratio = ratio / unit.index_select(1, self.rings)
         return torch.log(torch.cat([ratio, sums[:, 1:]], dim=1))
 
@@ -74,26 +74,26 @@ class ShowerCoordinates(nn.Module):
         # a ring without hits holds nothing, whatever its coordinate says
         outer = torch.where(sums[:, 1:] > 0, outer, 0.0)
         share = outer.sum(dim=1, keepdim=True)
-        kept = torch.minimum(share, _OUTER_MAX * total)
-        energy = torch.cat([total - kept, outer * (kept / share.clamp_min(_TINY))], dim=1)
+        kept = torch.minimum(share, OUTER_MAX * total)
+        energy = torch.cat([total - kept, outer * (kept / share.clamp_min(TINY))], dim=1)
         energy = energy * incident_energy[:, None]
         if self.dense:
             shape = self._approach(shape, sums, energy)
             sums = (shape @ self.membership)[:, : self.n_outer + 1]
-        scale = energy / sums.clamp_min(_TINY)
+        scale = energy / sums.clamp_min(TINY)
         return shape * scale.index_select(1, self.rings)
 
     def _approach(self, cells: Tensor, sums: Tensor, energy: Tensor) -> Tensor:
         """Cells of sparse rings brought near the rings' energies, mostly by the largest."""
         squares = (cells.square() @ self.membership)[:, : self.n_outer + 1]
-        slope = (energy - sums) / squares.clamp_min(_TINY)
+        slope = (energy - sums) / squares.clamp_min(TINY)
         slope[:, : self.dense] = 0.0
         exponent = slope.index_select(1, self.rings).mul_(cells).clamp_(-1.0, 1.0)
         return cells * torch.exp(exponent)
 
 
-_OUTER_MAX = 0.9  # the rings around the core never take more of the sum than this
-_TINY = 1e-30
+OUTER_MAX = 0.9  # the rings around the core never take more of the sum than this
+TINY = 1e-30
 
 
 def log_energy(incident_energy: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from hepbridge.core.errors import DataError
 from hepbridge.core.files import atomic_path
 from hepbridge.data.cell_map import CellMap
 from hepbridge.data.formats.base import check_unit, damaged
-from hepbridge.data.formats.hdf5 import check_declared
-from hepbridge.data.points import PointShowers
+from hepbridge.data.formats.hdf5 import check_declared, passes
+from hepbridge.data.points import PointShowers, check_offsets
 from hepbridge.data.showers import UNITS, row_ids
 
 __all__ = ["PointReader", "is_points", "load_points", "open_points", "save_points"]
@@ -38,14 +38,7 @@ _BLOCK_BYTES = 1 << 26
 
 def is_points(path: str | Path) -> bool:
     """Does the file have one of the layouts of this module?"""
-    path = Path(path)
-    try:
-        if not (path.is_file() and h5py.is_hdf5(path)):
-            return False
-        with h5py.File(path, "r") as file:
-            return _reader_of(file) is not None
-    except (OSError, RuntimeError, KeyError):  # damaged: whoever opens it says so
-        return False
+    return passes(path, lambda file: _reader_of(file) is not None)
 
 
 def open_points(path: str | Path, *, cells: CellMap | None = None) -> PointReader:
@@ -216,13 +209,7 @@ class _Ragged(PointReader):
                 f"{offsets.shape}"
             )
         self._edges = offsets[...].astype(np.int64)
-        backwards = bool((np.diff(self._edges) < 0).any())
-        if self._edges[0] != 0 or self._edges[-1] != len(points) or backwards:
-            raise DataError(
-                f"{self.path}: offsets must grow from 0 to the number of hits, {len(points)}; they "
-                f"run from {self._edges[0]} to {self._edges[-1]}"
-                + (", and backwards in between" if backwards else "")
-            )
+        check_offsets(self._edges, len(points), str(self.path))
         rows = len(self._edges) - 1
         return rows, 16 * len(points) // max(1, rows)
 

@@ -21,7 +21,7 @@ from hepbridge.core.errors import DataError, HepbridgeError
 from hepbridge.core.files import atomic_path
 from hepbridge.data.formats.attributes import read_attributes, write_attributes
 from hepbridge.data.formats.base import damaged
-from hepbridge.data.formats.hdf5 import check_declared
+from hepbridge.data.formats.hdf5 import check_declared, passes
 from hepbridge.data.tables import Table
 
 __all__ = ["is_tables", "load_tables", "read_tables_manifest", "save_tables"]
@@ -34,16 +34,8 @@ LIBVER = ("v110", "v110")  # this file version has checksums on its metadata: da
 
 
 def is_tables(path: str | Path) -> bool:
-    """Is this a file of event tables? A damaged one is none."""
-    path = Path(path)
-    try:
-        if not (path.is_file() and h5py.is_hdf5(path)):
-            return False
-        with h5py.File(path, "r") as file:
-            found = file.attrs.get(FORMAT_KEY)
-    except (OSError, RuntimeError, KeyError):  # whoever opens it says what is wrong
-        return False
-    return (found.decode() if isinstance(found, bytes) else found) == FORMAT
+    """Is this a file of event tables?"""
+    return passes(path, _says_tables)
 
 
 def save_tables(
@@ -191,3 +183,8 @@ def _members(group: h5py.Group, name: str, path: Path) -> dict[str, h5py.Dataset
     for dataset in datasets.values():
         check_declared(dataset, path)
     return datasets
+
+
+def _says_tables(file: h5py.File) -> bool:
+    found = file.attrs.get(FORMAT_KEY)
+    return bool((found.decode() if isinstance(found, bytes) else found) == FORMAT)

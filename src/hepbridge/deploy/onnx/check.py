@@ -182,7 +182,7 @@ def trial(model: Model, contract: Contract, n: int, seed: int) -> Arrays:
     named: Arrays = {}
     for tensor in contract.inputs:
         if tensor.name == "noise":
-            named["noise"] = rng.standard_normal((n, tensor.shape[1]), dtype=np.float32)  # type: ignore[arg-type]
+            named["noise"] = rng.standard_normal((n, tensor.columns), dtype=np.float32)
         elif tensor.name not in ("cells", ENERGY):
             a, b = model.domain.conditions.get(tensor.name, (0.0, 0.0))
             named[tensor.name] = rng.uniform(a, b, n).astype(np.float32)

@@ -35,6 +35,11 @@ class Tensor(_Part):
     unit: str
     meaning: str
 
+    @property
+    def columns(self) -> int:
+        """Numbers of a row; 0 for a vector of one number per row."""
+        return int(self.shape[1]) if len(self.shape) > 1 else 0
+
 
 class Range(_Part):
     """Values of one input that were in the training (``min``, ``max``), and the limits of the flag."""

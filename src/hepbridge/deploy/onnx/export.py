@@ -10,7 +10,7 @@ import torch
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.files import atomic_path, check_output, file_digest
 from hepbridge.deploy.onnx.check import Agreement, agreement, check_file, session_of
-from hepbridge.deploy.onnx.contract import Contract, Tensor, contract_of, contract_path
+from hepbridge.deploy.onnx.contract import Contract, contract_of, contract_path
 from hepbridge.deploy.onnx.forms import Whole, runtime_form
 from hepbridge.deploy.onnx.graph import Graph, onnx_library
 from hepbridge.deploy.onnx.targets import Target, target_of
@@ -86,7 +86,7 @@ def _written(model: Model, contract: Contract, where: Target) -> Any:
     limits = {r.input: (r.flagged_below, r.flagged_above) for r in contract.validity}
     whole = Whole(runtime_form(refiner), names, limits).eval()
     graph = Graph()
-    inputs = [(t.name, _columns(t)) for t in contract.inputs]
+    inputs = [(t.name, t.columns) for t in contract.inputs]
     made = translate(whole, graph, inputs, where.rows)
     for name, tensor in zip(made, contract.outputs, strict=True):
         graph.rename(name, tensor.name)
@@ -103,7 +103,3 @@ def _written(model: Model, contract: Contract, where: Target) -> Any:
         ir_version=where.ir_version,
         metadata={"made_by": contract.made_by, "target": where.name},
     )
-
-
-def _columns(tensor: Tensor) -> int:
-    return int(tensor.shape[1]) if len(tensor.shape) > 1 else 0

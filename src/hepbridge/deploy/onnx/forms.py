@@ -18,13 +18,10 @@ from hepbridge.systems.refiner import Refiner
 from hepbridge.systems.squirels import Squirels
 from hepbridge.transforms.conditional_quantile import ConditionalQuantile
 from hepbridge.transforms.lookup import Bilinear
-from hepbridge.transforms.shower_coordinates import ShowerCoordinates
+from hepbridge.transforms.shower_coordinates import OUTER_MAX, TINY, ShowerCoordinates
 from hepbridge.transports.i2sb import I2SB
 
 __all__ = ["Whole", "runtime_form", "simplify"]
-
-_TINY = 1e-30
-_OUTER_MAX = 0.9
 
 
 class Whole(nn.Module):
@@ -78,6 +75,7 @@ def runtime_form(refiner: Refiner) -> Refiner:
         _look_up_all(form)
         simplify(form)
     if isinstance(form, Squirels):
+        # of this copy alone: a subclass would be another system
         form._encoded = MethodType(_encoded, form)  # type: ignore[method-assign]
     return form
 
@@ -91,6 +89,7 @@ def simplify(module: nn.Module) -> None:
                 if kind is not None:
                     kind.table = _Corners(kind.table)
         if isinstance(part, I2SB):
+            # of this copy alone, too
             part.grid = partial(_given, part.grid())  # type: ignore[method-assign]
         for name, child in part.named_children():
             if isinstance(child, ResidualMLP) and not _normed(child):
@@ -188,7 +187,7 @@ class _JoinedCoordinates(ShowerCoordinates):
     def forward(self, cells: Tensor, incident_energy: Tensor) -> Tensor:
         row = torch.cat([cells, incident_energy[:, None]], dim=1)
         numerator, denominator = _pieces(torch.addmm(self.offset, row, self.product), self.dim, 1)
-        return torch.log(numerator / denominator.clamp_min(_TINY))
+        return torch.log(numerator / denominator.clamp_min(TINY))
 
     def inverse(self, y: Tensor, incident_energy: Tensor) -> Tensor:
         sizes = [self.n_cells, self.n_outer, 1]
@@ -198,11 +197,11 @@ class _JoinedCoordinates(ShowerCoordinates):
         rings = self._rings(sums, outer, total, energy)
         if self.dense:
             squares = (shape * shape) @ self.membership
-            slope = (rings - sums) / squares.clamp_min(_TINY)
+            slope = (rings - sums) / squares.clamp_min(TINY)
             exponent = slope.index_select(1, self.rings) * (shape * self.sparse)
             shape = shape * torch.exp(exponent.clamp(-1.0, 1.0))
             sums = shape @ self.membership
-        scale = (rings / sums.clamp_min(_TINY)).index_select(1, self.rings)
+        scale = (rings / sums.clamp_min(TINY)).index_select(1, self.rings)
         return shape * scale
 
     def _rings(self, sums: Tensor, outer: Tensor, total: Tensor, energy: Tensor) -> Tensor:
@@ -211,8 +210,8 @@ class _JoinedCoordinates(ShowerCoordinates):
             return total * energy
         outer = torch.where(sums[:, 1:] > 0, outer, 0.0)
         share = outer.sum(dim=1, keepdim=True)
-        kept = torch.minimum(share, _OUTER_MAX * total)
-        outer = outer * (kept / share.clamp_min(_TINY))
+        kept = torch.minimum(share, OUTER_MAX * total)
+        outer = outer * (kept / share.clamp_min(TINY))
         return torch.cat([total - kept, outer], dim=1) * energy
 
 

@@ -97,14 +97,14 @@ class OnnxRefiner:
         cells = np.empty_like(showers.cells)
         outside = np.zeros(len(showers), dtype=bool)
         step = _BATCH if isinstance(self._rows, str) else self._rows
-        width = self._shapes.get("noise", (0,))[0]
+        width = next((t.columns for t in self.contract.inputs if t.name == "noise"), 0)
         for start in range(0, len(showers), step):
             rows = slice(start, start + step)
             inputs = {name: showers.conditions[name][rows].astype(np.float32) for name in names}
             inputs["cells"] = showers.cells[rows]
             if width:
                 purpose = f"refine-{self.contract.member}"
-                noise = event_normal(seed, purpose, showers.event_ids[rows], width)  # type: ignore[arg-type]
+                noise = event_normal(seed, purpose, showers.event_ids[rows], width)
                 inputs["noise"] = noise.astype(np.float32)
             cells[rows], outside[rows] = self({name: inputs[name] for name in self._shapes})
         out = showers.with_cells(cells, refined_by=self.contract.system, refined_seed=seed)

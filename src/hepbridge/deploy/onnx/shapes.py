@@ -55,7 +55,7 @@ def expand(t: Translation, x: Any, sizes: Any, **_: Any) -> Any:
 
 def full(t: Translation, *args: Any, **_: Any) -> Any:
     """A constant of all sizes: ``full``, ``zeros``, ``ones`` and their like."""
-    name = t.node.target.__name__  # type: ignore[union-attr]
+    name = t.node.target.__name__  # type: ignore[union-attr]  # a function: traced calls only
     value = 1.0 if "ones" in name else 0.0 if "zeros" in name else args[-1]
     if "scalar_tensor" in name:
         return torch.tensor(args[0], dtype=t.made.dtype)

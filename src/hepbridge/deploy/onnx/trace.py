@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from hepbridge.core.errors import ConfigError
+from hepbridge.deploy.hushed import hushed
 from hepbridge.deploy.onnx.graph import Graph
 from hepbridge.deploy.onnx.operators import OPERATORS
 from hepbridge.deploy.onnx.translation import Translation
@@ -38,7 +36,7 @@ def translate(
     example = tuple(torch.zeros(n, columns) if columns else torch.ones(n) for _, columns in inputs)
     axis = {0: torch.export.Dim("rows", min=1)} if rows is None else None
     try:
-        with _hushed(), torch.no_grad():
+        with hushed(), torch.no_grad():
             program = torch.export.export(
                 module,
                 (example,),
@@ -99,6 +97,7 @@ class _Walk:
         arguments = [self._value(a) for a in node.args]
         options = {name: self._value(a) for name, a in node.kwargs.items()}
         if all(self._known(a) for a in (*node.args, *node.kwargs.values())):
+            # a function, as in all calls that torch.export writes down
             return node.target(*arguments, **options)  # type: ignore[operator]
         rule = OPERATORS.get(node.target)
         try:
@@ -126,16 +125,3 @@ class _Walk:
         return all(
             isinstance(v, Tensor) for v in (value if isinstance(value, list | tuple) else [value])
         )
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """The tracer warns of its own deprecations and logs what it does."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
