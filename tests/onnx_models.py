@@ -25,6 +25,7 @@ TRANSPORTS: dict[str, dict[str, Any]] = {
     "mmd": SMALL,
     "i2sb": {**SMALL, "steps": 2},
     "dsbm": {**SMALL, "time_steps": 2},
+    "diffusion": {**SMALL, "steps": 3},
     "dsb": {
         "time_steps": 2,
         "network_options": {"encoder": (16, 16), "decoder": (16,), "embedding": 8},

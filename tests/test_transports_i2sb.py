@@ -15,6 +15,7 @@ from hepbridge.core.protocols import Pairs, Transport
 from hepbridge.core.rng import stream
 from hepbridge.training import TrainingSettings, fit
 from hepbridge.transports.i2sb import I2SB
+from hepbridge.transports.multistep import follow
 from oracles import monge_matrix
 
 LOW, HIGH = 0.01, 1.0  # beta_min, beta_max of the default
@@ -98,6 +99,55 @@ def spread_after(sampler: str, steps: int, spread: float) -> float:
     one = torch.eye(bridge.noise_dim, dtype=torch.float64)
     zero = torch.zeros(len(one), 1, dtype=torch.float64)
     return float(bridge.apply(zero, {}, one).norm())
+
+
+class Wavy(torch.nn.Module):
+    """Any smooth function of all that a network of one coordinate sees."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return torch.sin(2 * x + 3 * t[0]) - 0.5 * torch.cos(c[:, -1:])
+
+
+def test_implicit_sampler_is_that_of_its_paper() -> None:
+    """DBIM with eta = 0, written out: first a draw from the bridge, then the noise it implies.
+
+    With two steps, where there is no second order yet; the bridge from the paper's noise table.
+    """
+    bridge = small(1, sampler="implicit", steps=2, condition_on_source=True)
+    bridge.network = Wavy()
+    table, variance = paper_clock()
+    x0, z = normal(50, 1, 1).double(), normal(50, 1, 2).double()
+
+    def bridge_at(t: float, x1: torch.Tensor) -> tuple[torch.Tensor, float]:
+        a = float(np.interp(t, np.linspace(0, 1, len(table)), table))
+        return (1 - a) * x0 + a * x1, (variance * a * (1 - a)) ** 0.5
+
+    def end(x: torch.Tensor, t: float) -> torch.Tensor:
+        a = float(np.interp(t, np.linspace(0, 1, len(table)), table))
+        return x + (variance * (1 - a)) ** 0.5 * Wavy()(x, torch.tensor([t]), x0)
+
+    mean, std = bridge_at(0.5, end(x0, 0.0))
+    x = mean + std * z
+    truth = end(x, 0.5)  # mean at a = 1, where the bridge has no width
+    torch.testing.assert_close(bridge.apply(x0, {}, z), truth, rtol=0, atol=1e-4)
+
+
+def test_implicit_steps_keep_the_noise_that_they_imply() -> None:
+    """Of first order the shared step is x' = mean'(x0, x1) + std' (x - mean) / std, at any time."""
+    a, then, variance = 0.3, 0.55, 0.7
+    x0, x, x1 = (normal(20, 1, k).double() for k in (1, 2, 3))
+    implied = (x - (1 - a) * x0 - a * x1) / (variance * a * (1 - a)) ** 0.5
+    truth = (1 - then) * x0 + then * x1 + (variance * then * (1 - then)) ** 0.5 * implied
+    angles = [math.asin(a**0.5), math.asin(then**0.5)]
+    w = follow((x - (1 - a) * x0) / a**0.5, angles, lambda w, k: x1, order=1)
+    torch.testing.assert_close((1 - then) * x0 + then**0.5 * w, truth)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.6, 1.0])
+def test_implicit_sampler_has_the_right_width(spread: float) -> None:
+    """Within 1.5 % in ten and in twenty steps; fails (5 to 15 %) without the second order."""
+    assert abs(spread_after("implicit", 10, spread) / spread - 1) < 0.015
+    assert abs(spread_after("implicit", 20, spread) / spread - 1) < 0.01
 
 
 @pytest.mark.parametrize(("sampler", "order"), [("posterior", 1), ("heun", 2)])
@@ -200,7 +250,8 @@ def test_the_carried_part_is_learned_as_a_condition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "noise", "nfe"), [("heun", 8, 9), ("posterior", 8, 5), ("ode", 0, 9)]
+    ("sampler", "noise", "nfe"),
+    [("heun", 8, 9), ("posterior", 8, 5), ("implicit", 2, 5), ("ode", 0, 9)],
 )
 def test_interface(sampler: str, noise: int, nfe: int) -> None:
     """Noise and evaluations are what is used; the untrained ODE moves nothing."""
@@ -222,18 +273,36 @@ def test_interface(sampler: str, noise: int, nfe: int) -> None:
         ({"steps": 1e9}, "steps must be a whole number from 2"),
         ({"window": 0}, "window must be a whole number"),
         ({"train_steps": "many"}, "train_steps must be a whole number"),
-        ({"sampler": "euler"}, "unknown sampler 'euler'; allowed: heun, posterior, ode"),
+        ({"sampler": "euler"}, "unknown sampler 'euler'; allowed: heun, posterior, implicit, ode"),
         ({"schedule": "cosine"}, "unknown schedule 'cosine'; allowed: symmetric, constant"),
         ({"beta_min": 0.0}, "must be 0 < beta_min <= beta_max, got 0.0 and 1.0"),
         ({"beta_max": 0.001}, "must be 0 < beta_min <= beta_max"),
         ({"carried": 3}, "carried must be from 0 to 2"),
         ({"weights": [1.0]}, "weights must be 3 positive numbers"),
         ({"sampler": "ode", "condition_on_source": True}, "set condition_on_source: false"),
+        ({"sampler": "implicit", "condition_on_source": False}, "the network must see the source"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         small(3, **options)
+
+
+def test_settings_of_the_unfolding_paper() -> None:
+    """Its noise: a width of 0.157 in all, of 0.079 in the middle; its 999 steps, without the source."""
+    bridge = small(6, sampler="posterior", steps=999, condition_on_source=False, beta_max=0.1)
+    assert bridge.sigma == pytest.approx(0.157, abs=5e-4)
+    middle = float(bridge.clock(torch.tensor(0.5)))
+    assert bridge.sigma * (middle * (1 - middle)) ** 0.5 == pytest.approx(0.079, abs=5e-4)
+    assert bridge.nfe == 999 and bridge.noise_dim == 998 * 6
+    assert bridge.network.conditions_dim == 0
+
+
+def test_the_posterior_is_promised_only_where_the_source_is_seen() -> None:
+    assert I2SB.claims.posterior and small(1).claims.posterior
+    assert small(1, sampler="implicit").claims.posterior
+    assert not small(1, condition_on_source=False).claims.posterior
+    assert not small(1, sampler="ode").claims.posterior
 
 
 def test_pairs_of_another_dimension_are_refused() -> None:

@@ -142,6 +142,99 @@ BIBTEX: dict[str, str] = {
   archivePrefix = {arXiv},
   primaryClass  = {cs.LG}
 }""",
+    "dbim": """\
+@inproceedings{dbim,
+  author    = {Zheng, Kaiwen and He, Guande and Chen, Jianfei and Bao, Fan and Zhu, Jun},
+  title     = {{Diffusion Bridge Implicit Models}},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2025},
+  eprint    = {2405.15885},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "spline_flow": """\
+@inproceedings{spline_flow,
+  author    = {Durkan, Conor and Bekasov, Artur and Murray, Iain and Papamakarios, George},
+  title     = {{Neural Spline Flows}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2019},
+  eprint    = {1906.04032},
+  archivePrefix = {arXiv},
+  primaryClass  = {stat.ML}
+}""",
+    "cinn": """\
+@article{cinn,
+  author  = {Bellagente, Marco and Butter, Anja and Kasieczka, Gregor and Plehn, Tilman and
+             Rousselot, Armand and Winterhalder, Ramon and Ardizzone, Lynton and
+             K\"othe, Ullrich},
+  title   = {{Invertible Networks or Partons to Detector and Back Again}},
+  journal = {SciPost Phys.},
+  year    = {2020},
+  eprint  = {2006.06685},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
+}""",
+    "fpcd": """\
+@article{fpcd,
+  author  = {Mikuni, Vinicius and Nachman, Benjamin and Pettee, Mariel},
+  title   = {{Fast Point Cloud Generation with Diffusion Models in High Energy Physics}},
+  journal = {Phys. Rev. D},
+  year    = {2023},
+  eprint  = {2304.01266},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
+}""",
+    "progressive_distillation": """\
+@inproceedings{progressive_distillation,
+  author    = {Salimans, Tim and Ho, Jonathan},
+  title     = {{Progressive Distillation for Fast Sampling of Diffusion Models}},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2022},
+  eprint    = {2202.00512},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "dpm_solver": """\
+@misc{dpm_solver,
+  author = {Lu, Cheng and Zhou, Yuhao and Bao, Fan and Chen, Jianfei and Li, Chongxuan and
+            Zhu, Jun},
+  title  = {{DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models}},
+  year   = {2022},
+  eprint = {2211.01095},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "omnifold": """\
+@article{omnifold,
+  author  = {Andreassen, Anders and Komiske, Patrick T. and Metodiev, Eric M. and
+             Nachman, Benjamin and Thaler, Jesse},
+  title   = {{OmniFold: A Method to Simultaneously Unfold All Observables}},
+  journal = {Phys. Rev. Lett.},
+  volume  = {124},
+  pages   = {182001},
+  year    = {2020},
+  eprint  = {1911.09107},
+  archivePrefix = {arXiv}
+}""",
+    "omnifold_acceptance": """\
+@misc{omnifold_acceptance,
+  author = {Andreassen, Anders and Komiske, Patrick T. and Metodiev, Eric M. and
+            Nachman, Benjamin and Suresh, Adi and Thaler, Jesse},
+  title  = {{Scaffolding Simulations with Deep Learning for High-dimensional Deconvolution}},
+  year   = {2021},
+  eprint = {2105.09923},
+  archivePrefix = {arXiv},
+  primaryClass  = {stat.ML}
+}""",
+    "density_ratio": """\
+@misc{density_ratio,
+  author = {Cranmer, Kyle and Pavez, Juan and Louppe, Gilles},
+  title  = {{Approximating Likelihood Ratios with Calibrated Discriminative Classifiers}},
+  year   = {2015},
+  eprint = {1506.02169},
+  archivePrefix = {arXiv},
+  primaryClass  = {stat.AP}
+}""",
     "pythia": """\
 @article{pythia,
   author = {Bierlich, Christian and others},
@@ -238,8 +331,13 @@ METHODS: dict[str, tuple[str, ...]] = {
     "distilled": ("distillation",),
     "mmd": ("fast_perfekt", "mmd"),
     "light_sb": ("light_sb",),
-    "i2sb": ("i2sb", "sbunfold"),
+    "i2sb": ("i2sb", "sbunfold", "dbim"),
     "dsbm": ("dsbm", "dsbm_online"),
+    "spline_flow": ("spline_flow", "cinn"),
+    "diffusion": ("progressive_distillation", "fpcd", "dpm_solver"),
+    # weighters, and unfolding with them
+    "density_ratio": ("density_ratio",),
+    "omnifold": ("omnifold", "omnifold_acceptance", "density_ratio"),
     # simulations, also those of the bundled sample; metrics
     "gflash": ("gflash", "gflash_homogeneous"),
     "geant4": ("geant4",),

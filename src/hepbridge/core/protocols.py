@@ -26,6 +26,7 @@ class Claims:
     marginals: bool = True  # each one-dimensional target marginal is matched
     joint: bool = False  # the joint target distribution is matched
     coupling: bool = False  # rows stay recognisable: output correlates with input
+    posterior: bool = False  # of pairs that belong together, output rows follow p(target | source)
     optimal: bool = False  # the coupling is the quadratic optimal transport one
     entropic: bool = False  # the coupling is a Schrödinger bridge's (needs ``epsilon``)
     invertible: bool = False  # has ``inverse``

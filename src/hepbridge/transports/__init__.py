@@ -16,5 +16,7 @@ TRANSPORTS = Registry(
         "light_sb": "hepbridge.transports.light_sb:LightSB",
         "i2sb": "hepbridge.transports.i2sb:I2SB",
         "dsbm": "hepbridge.transports.dsbm:DSBM",
+        "spline_flow": "hepbridge.transports.spline_flow:SplineFlow",
+        "diffusion": "hepbridge.transports.diffusion:Diffusion",
     },
 )

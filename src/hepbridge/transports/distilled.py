@@ -29,7 +29,7 @@ _ROWS = 2048  # moved by the teacher at once
 
 
 class Distilled(nn.Module):
-    r"""A student :math:`S` trained towards the ends of a deterministic teacher :math:`T`.
+    r"""A student :math:`S` trained towards the ends of a teacher :math:`T`.
 
     .. math:: S = s_k \circ \dots \circ s_1, \qquad s_j(x) = x + f_\theta(x, t_j, c), \qquad
               \mathcal{L} = \mathbb{E}\,\bigl| S(x_0, c) - T(x_0, c) \bigr|^2
@@ -39,6 +39,11 @@ class Distilled(nn.Module):
     step of the teacher itself would be the mean velocity at the start, which is not its end.) Only
     the student is kept; the teacher is forgotten after the training.
 
+    A teacher that draws its output from one normal number per moving coordinate (`SplineFlow`,
+    `Diffusion`, `I2SB` with ``sampler="implicit"``) is a function as well, :math:`T(x_0, z, c)`. Its
+    student sees z and the source in every evaluation, :math:`s_j(x) = x + f_\theta(x, x_0, z, t_j,
+    c)`, starts at the source as any student does, and draws from the distribution of its teacher.
+
     With ``tune_steps`` a second phase corrects what the teacher got wrong, without pairs:
 
     .. math:: \mathcal{L} = \mathcal{E}_\theta\bigl(\{(S(x_0), c)\}, \{(x_1, c)\}\bigr)
@@ -46,16 +51,20 @@ class Distilled(nn.Module):
 
     with the unbiased sliced energy distance of windows of neighbours in the ordering condition, along
     ``directions`` drawn anew for every batch, and the untuned student :math:`S_0` as an anchor. All
-    coordinates enter the loss: an observable that is one of them is then no independent judge.
+    coordinates enter the loss: an observable that is one of them is then no independent judge. With
+    noise and pairs that belong together the source enters it on both sides, so that p(target |
+    source) is compared.
 
     Args:
         dim: coordinates of x.
         condition_dims: name -> columns, all standardised.
-        teacher, teacher_options: a registered deterministic transport and its options.
+        teacher, teacher_options: a registered transport and its options, deterministic or with one
+            noise number per moving coordinate.
         evaluations: of the student's network.
         carried: last coordinates that the teacher, too, leaves as they are.
         weights: (dim - carried) weights of the coordinates in the loss, default 1.
-        images: how often each source row is moved by the teacher, under a random symmetry each.
+        images: how often each source row is moved by the teacher, each time under a random symmetry
+            and with new noise.
         batch_size, train_steps, learning_rate: of the student's phase.
         width, depth: of the residual network.
         tune_steps, tune_rate, anchor: of the second phase, lambda the last; 0 steps for none.
@@ -65,7 +74,6 @@ class Distilled(nn.Module):
     """
 
     claims = Claims(joint=True, coupling=True, deterministic=True)
-    noise_dim = 0
 
     def __init__(
         self,
@@ -92,10 +100,8 @@ class Distilled(nn.Module):
         super().__init__()
         from hepbridge.transports import TRANSPORTS
 
-        if teacher == "distilled" or not TRANSPORTS[teacher].claims.deterministic:
-            raise ConfigError(
-                f"distilled: the teacher must be a deterministic transport, {teacher!r} is not one"
-            )
+        if teacher == "distilled":
+            raise ConfigError("distilled: the teacher must not be a student itself")
         some_carried("distilled", carried, dim)
         counts = {
             "evaluations": evaluations,
@@ -118,8 +124,14 @@ class Distilled(nn.Module):
         whole_numbers("distilled", {"tune_steps": tune_steps}, least=0)
         self.tune_steps, self.tune_rate, self.anchor = tune_steps, tune_rate, anchor
         self.window, self.directions = window, directions
+        self._recipe = (teacher, dict(teacher_options or {}))
+        self._teacher: list[Any] = []  # in a list, so that it is no part of the student's state
+        self.noise_dim = 0
+        if not TRANSPORTS[teacher].claims.deterministic:  # the class says: with any options
+            self._see_noise(self._taught())
+            self._teacher.clear()
         self.network = ResidualMLP(
-            dim,
+            dim + (dim + moving if self.noise_dim else 0),
             moving,
             sum(condition_dims.values()),
             width,
@@ -127,8 +139,6 @@ class Distilled(nn.Module):
             time=evaluations > 1,
             embedding=32,
         )
-        self._recipe = (teacher, dict(teacher_options or {}))
-        self._teacher: list[Any] = []  # in a list, so that it is no part of the student's state
         self._adopted = False  # whether the teacher has been trained before
         self._student = True  # False while the teacher is in training
 
@@ -155,8 +165,34 @@ class Distilled(nn.Module):
                 raise ConfigError(f"distilled: teacher_options for {name!r}: {error}") from error
         return self._teacher[0]
 
+    def _see_noise(self, teacher: Any) -> None:
+        """Take over the noise and the claims of a teacher that is not deterministic by its class."""
+        name, moving = self._recipe[0], self.dim - self.carried
+        if teacher.noise_dim not in (0, moving):
+            hint = "; set its sampler: implicit" if name == "i2sb" else ""
+            raise ConfigError(
+                "distilled: the teacher must be deterministic, or take one noise number for each of "
+                f"the {moving} moving coordinates; {name!r} takes {teacher.noise_dim}{hint}"
+            )
+        self.noise_dim = teacher.noise_dim
+        self.claims = replace(
+            teacher.claims,
+            optimal=False,
+            entropic=False,
+            invertible=False,
+            deterministic=not self.noise_dim,
+        )
+
     def adopt(self, teacher: nn.Module) -> None:
-        """Learn from a transport that has been trained already."""
+        """Learn from a transport that has been trained already.
+
+        Raises ConfigError if it takes other noise than the one that the student was made for.
+        """
+        if teacher.noise_dim != self.noise_dim:
+            raise ConfigError(
+                f"distilled: a student with {self.noise_dim} noise numbers cannot learn from a "
+                f"teacher with {teacher.noise_dim}"
+            )
         self._teacher[:] = [copy.deepcopy(teacher)]
         self._adopted = True
 
@@ -175,21 +211,25 @@ class Distilled(nn.Module):
         def prepare(rng: np.random.Generator) -> None:
             (source,), moved = random_images(shown, (shown.source,), rng)
             conditions.update(moved)
-            lessons[:] = [source, self._move(teacher, source, conditions)]
+            z = torch.zeros_like(source)  # as wide as the source, so that it can be moved along
+            drawn = rng.standard_normal((len(source), self.noise_dim), dtype=np.float32)
+            z[:, : self.noise_dim] = torch.from_numpy(drawn)
+            end = self._move(teacher, source, conditions, z[:, : self.noise_dim])
+            lessons[:] = [source, end, z]
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Any]:
             some = torch.from_numpy(rng.integers(0, len(shown), self.batch_size))
-            x0, x1 = (lesson[some] for lesson in lessons)
+            x0, x1, z = (lesson[some] for lesson in lessons)
             c: Conditions = {name: value[some] for name, value in conditions.items()}
             if pairs.symmetries is not None:
                 # the same for all: what holds for one image holds for every image
                 part = replace(pairs, source=x0, target=x1, conditions=dict(c))
-                (x0, x1), c = symmetrise_together(part, (x0, x1), rng)
-            return {"x0": x0, "x1": x1, "c": self._context(c)}
+                (x0, x1, z), c = symmetrise_together(part, (x0, x1, z), rng)
+            return {"x0": x0, "x1": x1, "z": z[:, : self.noise_dim], "c": self._context(c)}
 
         def loss(module: nn.Module, data: dict[str, Any]) -> Tensor:
             moving = self.dim - self.carried
-            out = self._forward(module, data["x0"], data["c"])
+            out = self._forward(module, data["x0"], data["c"], data["z"])
             error = (out - data["x1"])[:, :moving].square().mean(dim=0)
             weights = self.weights.to(error.device)
             return (error * weights).sum() / weights.sum()
@@ -215,17 +255,28 @@ class Distilled(nn.Module):
             conditions, x0, x1 = draw_pairs(pairs, order, 2 * half, 1, rng, None)
             c = self._context(conditions)
             c = x0.new_zeros(len(x0), 0) if c is None else c
-            lines = rng.standard_normal((self.directions, self.dim + c.shape[1]), dtype=np.float32)
+            seen = torch.cat([c, x0], dim=1) if self.noise_dim and pairs.coupled else c
+            width = self.dim + seen.shape[1]
+            lines = rng.standard_normal((self.directions, width), dtype=np.float32)
             theta = nn.functional.normalize(torch.from_numpy(lines), dim=1)
-            return {"x0": x0[:half], "c": c[:half], "x1": x1[half:], "c1": c[half:], "theta": theta}
+            z = torch.from_numpy(rng.standard_normal((half, self.noise_dim), dtype=np.float32))
+            return {
+                "x0": x0[:half],
+                "c": c[:half],
+                "x1": x1[half:],
+                "theta": theta,
+                "z": z,
+                "seen": seen[:half],
+                "seen1": seen[half:],
+            }
 
         def loss(module: nn.Module, data: dict[str, Any]) -> Tensor:
             c = data["c"] if data["c"].shape[1] else None
-            out = self._forward(module, data["x0"], c)
-            before = self._forward(first[0], data["x0"], c)
+            out = self._forward(module, data["x0"], c, data["z"])
+            before = self._forward(first[0], data["x0"], c, data["z"])
             apart = sliced_energy_distance(
-                torch.cat([out, data["c"]], dim=1),
-                torch.cat([data["x1"], data["c1"]], dim=1),
+                torch.cat([out, data["seen"]], dim=1),
+                torch.cat([data["x1"], data["seen1"]], dim=1),
                 data["theta"],
             )
             return apart + self.anchor * (out - before).square().mean()
@@ -233,37 +284,39 @@ class Distilled(nn.Module):
         return Phase("tune", self.network, batch, loss, self.tune_steps, self.tune_rate, prepare)
 
     @torch.no_grad()
-    def _move(self, teacher: Any, x: Tensor, conditions: Conditions) -> Tensor:
+    def _move(self, teacher: Any, x: Tensor, conditions: Conditions, noise: Tensor) -> Tensor:
         where = next(teacher.parameters(), x).device
         out = []
         for start in range(0, len(x), _ROWS):
             rows = slice(start, start + _ROWS)
             part = {name: value[rows].to(where) for name, value in conditions.items()}
-            some = x[rows].to(where)
-            noise = some.new_zeros(len(some), teacher.noise_dim)
-            out.append(teacher.apply(some, part, noise).to(x))
+            out.append(teacher.apply(x[rows].to(where), part, noise[rows].to(where)).to(x))
         return torch.cat(out)
 
     # -- application --------------------------------------------------------------------------
 
     def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
-        """The image (N, dim) of ``x`` (N, dim), the teacher's while that is being trained."""
+        """The image (N, dim) of ``x`` (N, dim), the teacher's while that is being trained.
+
+        ``noise`` (N, noise_dim) may be left out if the teacher is deterministic.
+        """
+        if noise is None:
+            noise = x.new_zeros(len(x), 0)
         if not self._student:
-            teacher = self._teacher[0]
-            zero = x.new_zeros(len(x), teacher.noise_dim)
-            out: Tensor = teacher.apply(x, conditions, zero)
+            out: Tensor = self._teacher[0].apply(x, conditions, noise)
             return out
-        return self._forward(self.network, x, self._context(conditions))
+        return self._forward(self.network, x, self._context(conditions), noise)
 
     def _context(self, conditions: Conditions) -> Tensor | None:
         named = [conditions[name] for name in self.condition_dims]
         return torch.cat(named, dim=1) if named else None
 
-    def _forward(self, network: nn.Module, x: Tensor, c: Tensor | None) -> Tensor:
+    def _forward(self, network: nn.Module, x: Tensor, c: Tensor | None, z: Tensor) -> Tensor:
         moving = self.dim - self.carried
+        always = [x, z] if self.noise_dim else []
         for j in range(self.evaluations):
             t = x.new_full((1,), j / self.evaluations) if self.evaluations > 1 else None
-            step = network(x, t, c)
+            step = network(torch.cat([x, *always], dim=1) if always else x, t, c)
             x = (
                 torch.cat([x[:, :moving] + step, x[:, moving:]], dim=1)
                 if self.carried
