@@ -1,0 +1,1 @@
+"""Unfolding: what events were, from what a detector saw of them."""
