@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -155,6 +156,46 @@ def test_a_missing_condition_is_named(tilted: Path) -> None:
         OnnxRefiner(tilted).refine(toys.showers(5, 0, full=False))
 
 
+WRONG = {
+    "empty": (0.0, 1.0),
+    "cells in GeV": (1e-3, 1.0),
+    "energies in GeV": (1.0, 1e-3),
+    "no energy": (1.0, 0.0),
+}
+
+
+def wrong(name: str) -> dict[str, np.ndarray]:
+    """Five showers, of which the third is none."""
+    given = {key: array.copy() for key, array in inputs(5).items()}
+    cells, energy = WRONG[name]
+    given["cells"][2] *= np.float32(cells)
+    given["incident_energy"][2] *= np.float32(energy)
+    return given
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_shower_in_mev_is_refused(name: str, refiner: OnnxRefiner) -> None:
+    """A single one among others. Fails if only means are looked at."""
+    with pytest.raises(DataError, match=r"shower 2 holds .* must be in MeV"):
+        refiner(wrong(name))
+
+
+def test_allowed_response_is_that_of_the_training(
+    small: Model, refiner: OnnxRefiner, tilted: Path
+) -> None:
+    """Against the showers themselves: all lie in the range, which is not much wider than they are."""
+    toy = toys.showers(400, 1, full=False, further=True)
+    for contract, fast in (
+        (refiner.contract, sample.load("train_fast")),
+        (OnnxRefiner(tilted).contract, toy),
+    ):
+        held, found = fast.e_sum / fast.incident_energy, contract.response
+        inside = (held >= found.min) & (held <= found.max)
+        assert inside.mean() > 0.999
+        assert held.min() - 0.03 < found.min and found.max < held.max() + 0.03
+        assert found.refused_below == found.min / 10 and found.refused_above == found.max * 10
+
+
 # -- on the command line ------------------------------------------------------------------------
 
 
@@ -196,19 +237,32 @@ def test_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, compiled against the library in the wheel of ONNX Runtime."""
+    """The example."""
+    return compiled(CPP / "refine.cpp", tmp_path_factory.mktemp("cpp"))
+
+
+def compiled(source: Path, folder: Path) -> Path:
+    """A program with the host, against the library in the wheel of ONNX Runtime."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("there is no g++")
     libraries = list((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so.*"))
     if not libraries:
         pytest.skip("the installed onnxruntime has no libonnxruntime.so")
-    folder = tmp_path_factory.mktemp("cpp")
     library = folder / "libonnxruntime.so.1"  # the name that the linker writes down
     library.symlink_to(libraries[0])
-    command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    command = [
+        compiler,
+        "-std=c++17",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-pedantic",
+        f"-I{CPP}",
+    ]
     done = subprocess.run(
-        [*command, str(CPP / "refine.cpp"), str(library), f"-Wl,-rpath,{folder}", "-o", "refine"],
+        [*command, str(source), str(library), f"-Wl,-rpath,{folder}", "-o", "refine"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -240,11 +294,17 @@ def test_host_in_cpp_refines_as_python(
     """The same library, the same bits; with further conditions, too."""
     given = inputs(300)
     given["incident_energy"][3] *= 50
+    given["cells"][3] *= 50
     for name, value in (("cells", np.nan), ("cells", -1), ("incident_energy", np.inf)):
         bad = {**given, name: given[name].copy()}
         bad[name].flat[-1] = value
         done = run(program, exported, written(tmp_path / "bad.bin", bad), tmp_path / "out.bin")
         assert done.returncode == 1 and f"{name} holds values that are negative" in done.stderr
+    for name in WRONG:
+        bad = written(tmp_path / "bad.bin", wrong(name))
+        done = run(program, exported, bad, tmp_path / "out.bin")
+        assert done.returncode == 1 and "shower 2 holds" in done.stderr, name
+        assert "must be in MeV" in done.stderr
     done = run(program, exported, written(tmp_path / "in.bin", given), tmp_path / "out.bin")
     assert done.returncode == 0, done.stderr
     refined, outside = refiner(given)
@@ -271,6 +331,11 @@ def test_host_in_cpp_refines_as_python(
     [
         (lambda text: text.replace('"MeV"', '"GeV"', 1), "cells is in GeV, this program gives MeV"),
         (lambda text: text.replace('"version": 1', '"version": 2'), "no contract of version 1"),
+        (lambda text: text.replace('"response"', '"answer"'), "no entry 'response'"),
+        (
+            lambda text: text.replace('"refused_above": ', '"refused_above": "x", "y": '),
+            "no numbers",
+        ),
         (lambda text: text[:-3], "no valid JSON"),
         (lambda text: text.replace('"bytes": ', '"bytes": 1'), "not the file of its contract"),
         (lambda text: text.replace('"inputs"', '"outputs"', 1), "no valid JSON"),
@@ -289,11 +354,41 @@ def test_host_in_cpp_reads_strictly(
 @pytest.mark.slow
 def test_host_in_cpp_says_what_is_missing(program: Path, exported: Path, tmp_path: Path) -> None:
     short = written(tmp_path / "in.bin", {"cells": np.ones((2, 40))})
+    absurd, many = tmp_path / "absurd.bin", tmp_path / "many.bin"  # 2^62 overflows in bytes
+    absurd.write_bytes(struct.pack("<q", 2**62) + bytes(4000))
+    many.write_bytes(struct.pack("<q", 10**12) + bytes(10))
     for words, message in (
         ((exported, short, tmp_path / "out.bin"), "too short"),
         ((exported, tmp_path / "none", tmp_path / "out.bin"), "no showers"),
         ((tmp_path / "m.onnx", short, tmp_path / "out.bin"), "cannot read"),
         ((exported,), "usage"),
+        ((exported, absurd, tmp_path / "out.bin"), "it says 4611686018427387904 showers, and has"),
+        ((exported, many, tmp_path / "out.bin"), "1000000000000 showers, and has room for 0"),
     ):
         done = run(program, *words)
         assert done.returncode == 1 and message in done.stderr
+
+
+MANY = """
+#include <cstdio>
+#include "hepbridge.hpp"
+
+int main(int, char** words) try {
+  const float number = 1;
+  hepbridge::Refiner(words[1]).refine(std::size_t{1} << 60, &number, &number, &number);
+} catch (const hepbridge::Error& error) {
+  std::puts(error.what());
+}
+"""
+
+
+@pytest.mark.slow
+def test_host_in_cpp_refuses_more_showers_than_memory(exported: Path, tmp_path: Path) -> None:
+    """Fails if products of sizes overflow, or if it reads beyond the arrays first."""
+    source = tmp_path / "many.cpp"
+    source.write_text(MANY)
+    done = run(compiled(source, tmp_path), exported)
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout == f"{2**60} showers in one call are too many; hand in at most {2**31 // 105}\n"
+    )

@@ -15,11 +15,17 @@ from typer.main import get_command
 
 from hepbridge.cli.app import app
 from hepbridge.core import jobs
-from hepbridge.core.errors import ConfigError, DataError, ModelFileError, OutputError
+from hepbridge.core.errors import (
+    ConfigError,
+    DataError,
+    ModelFileError,
+    OutputError,
+    VerificationError,
+)
 from hepbridge.data import io, sample
 from hepbridge.deploy import refine_job
 from hepbridge.deploy.bulk import named_outputs, parse_shard
-from hepbridge.deploy.contents import Contents, verify_file
+from hepbridge.deploy.contents import Contents, verify_file, verify_files
 from hepbridge.deploy.refine import refine_file, refine_files
 from hepbridge.deploy.refine_job import Options
 from hepbridge.deploy.submission import write_scripts
@@ -290,6 +296,44 @@ def test_an_input_or_model_that_changes_meanwhile_is_refused(
         refine_job.Trained(trained.path, "another").load()
 
 
+def test_verify_lists_every_output_that_does_not_pass(
+    inputs, truth, tmp_path: Path, capsys
+) -> None:
+    """A damaged one, a foreign one, a truncated one of four, and one that is missing is made.
+
+    Fails if the first ends it, or if the good one is not read.
+    """
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("f0.h5", "f1.h5"):
+        (out / name).write_bytes(truth[name])
+    with h5py.File(out / "f0.h5", "a") as file:
+        file["showers"][17, 3] += 1
+    (out / "f1.h5").write_bytes(truth["f1.h5"][: len(truth["f1.h5"]) // 2])
+    refine_file(MODEL, inputs / "f2.h5", out / "f2.h5", seed=1)
+    io.save(sample.load("train_fast")[:20], tmp_path / "f3.h5")
+    words = ["refine", MODEL, str(inputs / "*.h5"), str(tmp_path / "f3.h5"), "-o", f"{out}"]
+    with pytest.raises(SystemExit) as end:
+        get_command(app).main(args=[*words, "--device", "cpu", "--verify"], prog_name="x")
+    assert end.value.code == VerificationError.exit_code == 10
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("  ")]
+    assert "3 of 4 outputs do not pass verification" in said and len(lines) == 3
+    for line, name, reason in zip(
+        lines,
+        ("f0.h5", "f1.h5", "f2.h5"),
+        ("is damaged: it holds", "truncated", "of another request (other: seed)"),
+        strict=True,
+    ):
+        assert f"out/{name}: " in line and reason in line
+    assert verify_file(out / "f3.h5", tmp_path / "f3.h5")["rows"] == 20
+    (out / "f3.h5").unlink()
+    with pytest.raises(VerificationError, match=r"1 of 1 outputs .*\n  .*f3\.h5: is missing"):
+        verify_files({tmp_path / "f3.h5": out / "f3.h5"})
+    with pytest.raises(OutputError, match=r"f1\.h5 exists already"):  # without --verify, the first
+        refine_files(MODEL, {inputs / name: out / name for name in ("f1.h5", "f2.h5")})
+
+
 # ------------------------------------------------------------------------------- names and words
 
 
@@ -404,14 +448,29 @@ def test_scripts_run_under_a_batch_system(inputs, truth, tmp_path: Path, system:
     fakes = {"sbatch": SBATCH, "condor_submit_dag": DAGMAN, "condor_submit": CONDOR}
     extra = ["--partition=long"] if system == "slurm" else []
     environment = on_path(tmp_path, fakes) | {"LOSE": "1"}
-    ran = subprocess.run(["bash", scripts / "submit.sh", *extra], env=environment, check=False)
+    ran = subprocess.run(
+        ["bash", scripts / "submit.sh", *extra],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     log = (tmp_path / "log").read_text()
     assert ran.returncode == 0 and "failed" not in log, log
+    if system == "slurm":
+        assert ran.stdout.splitlines() == [
+            "job 77: array of 2 shards",
+            "job 77: last step, after the array",
+        ]
     submitted = (tmp_path / "submitted").read_text().splitlines()
     assert len(submitted) == 2
     assert all("--partition=long" in line for line in submitted) or system == "htcondor"
     assert "rows in 3 files verified" in log
     assert found(tmp_path) == truth
+    done = subprocess.run(
+        [*command, "--workers", "2", "--device", "cpu"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "unchanged: run it again" in done.stdout, done.stderr
 
 
 def test_scripts_that_cannot_be(inputs: Path, tmp_path: Path) -> None:
@@ -422,9 +481,22 @@ def test_scripts_that_cannot_be(inputs: Path, tmp_path: Path) -> None:
         write_scripts(tmp_path / "a", "slurm", MODEL, [Path("a\nb.h5")], [], shards=2)
     with pytest.raises(ConfigError, match="without spaces"):
         write_scripts(tmp_path / "a b", "slurm", MODEL, some, [], shards=2)
-    write_scripts(tmp_path / "a", "slurm", MODEL, some, ["-o", "it's here.h5"], shards=2)
-    with pytest.raises(OutputError, match="exists already"):
-        write_scripts(tmp_path / "a", "slurm", MODEL, some, [], shards=2)
+    made = write_scripts(tmp_path / "a", "slurm", MODEL, some, ["-o", "it's here.h5"], shards=2)
+    edited = (tmp_path / "a" / "array.sbatch").read_text().replace("4G", "8G")
+    (tmp_path / "a" / "array.sbatch").write_text(edited)
+    (tmp_path / "a" / "finish.sbatch").unlink()
+    again = write_scripts(tmp_path / "a", "slurm", MODEL, some, ["-o", "it's here.h5"], shards=2)
+    assert again == made and (tmp_path / "a" / "array.sbatch").read_text() == edited
+    assert (tmp_path / "a" / "finish.sbatch").exists()
+    for system, model, inputs_, options, shards in (
+        ("htcondor", MODEL, some, ["-o", "it's here.h5"], 2),
+        ("slurm", "other", some, ["-o", "it's here.h5"], 2),
+        ("slurm", MODEL, [inputs / "f1.h5"], ["-o", "it's here.h5"], 2),
+        ("slurm", MODEL, some, [], 2),
+        ("slurm", MODEL, some, ["-o", "it's here.h5"], 3),
+    ):
+        with pytest.raises(OutputError, match="holds scripts of another request"):
+            write_scripts(tmp_path / "a", system, model, inputs_, options, shards=shards)
     line = (tmp_path / "a" / "refine.sh").read_text().splitlines()[-1]
     spoken = subprocess.run(
         ["bash", "-c", line.replace("exec", "printf '%s\\n'").replace('"${inputs[@]}"', "")],

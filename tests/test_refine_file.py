@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -155,9 +161,82 @@ def test_a_dead_worker_is_reported(folder: Path, tmp_path) -> None:
         list(jobs.run_local(jobs.pieces(_dies, jobs.chunks(4, 1), tmp_path), rows=4, workers=2))
 
 
-def _dies(chunk: jobs.Chunk, path: Path) -> None:
-    import os
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from hepbridge.cli.streams import interrupt_on_sigterm
+from hepbridge.core import jobs
+from hepbridge.core.files import atomic_path
 
+def work(chunk, path):
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        time.sleep(60)
+
+if __name__ == "__main__":
+    interrupt_on_sigterm()
+    list(jobs.run_local(jobs.pieces(work, jobs.chunks(8, 1), Path(sys.argv[1])), rows=8, workers=2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+@pytest.mark.parametrize(
+    ("name", "group"), [("SIGINT", True), ("SIGINT", False), ("SIGTERM", True)]
+)
+def test_workers_end_without_a_word(tmp_path: Path, name: str, group: bool) -> None:
+    """Ctrl-C goes to all processes: fails if a worker prints a traceback, outlives the parent, goes
+    on with its piece, or leaves its temporary file."""
+    script, parts = tmp_path / "main.py", tmp_path / "parts"
+    parts.mkdir()
+    script.write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(parts)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(parts.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    began, number = time.monotonic(), getattr(signal, name)
+    (os.killpg if group else os.kill)(process.pid, number)
+    said = process.communicate(timeout=30)[1]  # until the last worker has closed it, too
+    assert time.monotonic() - began < 20
+    assert said.count("Traceback") == 1 and "SpawnProcess" not in said, said  # the script's own
+    assert said.rstrip().endswith("KeyboardInterrupt") and process.returncode == -signal.SIGINT
+    assert not list(parts.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+@pytest.mark.parametrize("after", [0.0, 0.3, 1.0, 3.0])
+def test_ctrl_c_is_one_line(folder: Path, tmp_path: Path, after: float) -> None:
+    """At the start of two workers, and later. Fails if one that still imports is interrupted."""
+    inputs = [str(shutil.copy(folder / "fast.h5", tmp_path / f"{k}.h5")) for k in range(6)]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "hepbridge", "--quiet", "refine", "squirels-small", *inputs),
+            *("-o", f"{tmp_path}/out/", "--workers", "2"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/.0.h5.*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    if process.returncode == 0:  # it came too late
+        assert after > 0 and said == ""
+        return
+    assert process.returncode == 130
+    assert said == "error: interrupted; no output is half-written\n"
+
+
+def _dies(chunk: jobs.Chunk, path: Path) -> None:
     os._exit(9)
 
 

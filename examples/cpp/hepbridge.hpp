@@ -6,9 +6,11 @@
 // One Refiner may be used by several threads at once: refine() changes nothing in it.
 #pragma once
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <new>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -51,6 +53,10 @@ class Refiner {
       inputs_.push_back(input);
     }
     require(contract_["outputs"].items.at(0), "MeV");
+    for (const char* name : {"min", "max", "refused_below", "refused_above"})
+      if (contract_["response"][name].kind != Json::number) throw Error("response of the contract holds no numbers");
+    low_ = contract_["response"]["refused_below"].value;
+    high_ = contract_["response"]["refused_above"].value;
 
     api_ = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (!api_) throw Error("this ONNX Runtime does not serve version " + std::to_string(ORT_API_VERSION) + " of its interface");
@@ -75,10 +81,12 @@ class Refiner {
                 const std::vector<const float*>& conditions = {}) const {
     if (conditions.size() != conditions_.size())
       throw Error("the model takes " + std::to_string(conditions_.size()) + " further conditions");
+    if (n > most()) throw Error(std::to_string(n) + " showers in one call are too many; hand in at most " + std::to_string(most()));
     require_energies(cells, n * n_cells_, "cells");
     require_energies(energy, n, "incident_energy");
+    for (std::size_t row = 0; row < n; ++row) require_response(row, cells + row * n_cells_, energy[row]);
     if (rows_ && n != rows_) throw Error("the file was exported for another number of showers in a call");
-    Result out{std::vector<float>(n * n_cells_), std::make_unique<bool[]>(n)};
+    Result out = room(n);
     Values values(api_);
     std::vector<const char*> names;
     std::size_t next = 0;
@@ -131,10 +139,33 @@ class Refiner {
       if (!(values[k] >= 0 && values[k] <= std::numeric_limits<float>::max())) throw Error(name + " holds values that are negative, infinite or no number");
   }
 
+  // A shower that holds much less or more of the incident energy than any in the training: empty, or in other units.
+  void require_response(std::size_t row, const float* cells, double energy) const {
+    double sum = 0;
+    for (std::size_t k = 0; k < n_cells_; ++k) sum += cells[k];
+    if (energy > 0 && sum >= low_ * energy && sum <= high_ * energy) return;
+    const Json& allowed = contract_["response"];
+    std::ostringstream words;
+    words << "shower " << row << " holds " << sum << " MeV in its cells at an incident energy of " << energy
+          << " MeV; showers of this model hold " << allowed["min"].value << " to " << allowed["max"].value << " of it, and "
+          << low_ << " to " << high_ << " is allowed: cells and incident energies must be in MeV, and empty showers must be left out";
+    throw Error(words.str());
+  }
+
+  std::size_t most() const { return (std::size_t{1} << 31) / std::max({n_cells_, noise_, std::size_t{1}}); }  // 8 GiB of floats
+  Result room(std::size_t n) const {
+    try {
+      return {std::vector<float>(n * n_cells_), std::make_unique<bool[]>(n)};
+    } catch (const std::bad_alloc&) {
+      throw Error("no memory for " + std::to_string(n) + " showers in one call; hand in fewer at a time");
+    }
+  }
+
   Json contract_;
   std::vector<Input> inputs_;
   std::vector<std::string> conditions_;
   std::size_t n_cells_ = 0, noise_ = 0, rows_ = 0;
+  double low_ = 0, high_ = 0;  // energy in the cells over incident energy: what is refused
   const OrtApi* api_ = nullptr;
   std::shared_ptr<OrtEnv> env_;  // released after the session
   std::shared_ptr<OrtMemoryInfo> memory_;

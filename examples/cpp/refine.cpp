@@ -46,6 +46,12 @@ int main(int count, char** words) try {
   std::int64_t n = 0;
   if (!file.read(reinterpret_cast<char*>(&n), sizeof n) || n < 1) throw hepbridge::Error("no showers in the input file");
   const auto rows = static_cast<std::size_t>(n);
+  const std::size_t numbers = refiner.n_cells() + 1 + refiner.conditions().size() + refiner.noise_width();
+  const auto there = file.seekg(0, std::ios::end).tellg() - std::streamoff{sizeof n};
+  if (static_cast<std::uint64_t>(there) / sizeof(float) / numbers < rows)  // before memory is asked for
+    throw hepbridge::Error("the input file is too short for this model: it says " + std::to_string(n) + " showers, and has room for "
+                           + std::to_string(static_cast<std::uint64_t>(there) / sizeof(float) / numbers));
+  file.seekg(sizeof n);
   const auto cells = take(file, rows * refiner.n_cells());
   const auto energy = take(file, rows);
   std::vector<std::vector<float>> conditions;

@@ -407,13 +407,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=DRILLS)
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none after that")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     refine_job.Trained.of(MODEL).load().refine(sample.load("train_fast")[:300])  # children have it
     work, prepare, accident = DRILLS[given.name]
+    end = time.monotonic() + given.seconds
     drill = Drill(work, prepare, given.seed)
-    for _ in range(given.times):
+    for k in range(given.times):
+        if k and time.monotonic() >= end:
+            break
         accident(drill)
     found = {"name": given.name, "seconds_undisturbed": drill.seconds, **drill.count}
     sys.stdout.write(json.dumps(found) + "\n")

@@ -16,6 +16,9 @@ from pathlib import Path
 from hepbridge.core.errors import HepbridgeError
 from hepbridge.data import io
 from hepbridge.data.binning_xml import read_binning
+from hepbridge.data.formats.points import load_points
+from hepbridge.data.formats.tables import load_tables
+from hepbridge.deploy.onnx.contract import read_contract
 from hepbridge.simulate.detector import load_detector
 from hepbridge.systems import model_file
 from hepbridge.systems.recipe import load_recipe
@@ -42,6 +45,9 @@ TARGETS: dict[str, Callable[[Path], object]] = {
     "recipe": recipe,
     "model": model_file.load,
     "checkpoint": read_checkpoint,
+    "points": load_points,
+    "tables": load_tables,
+    "contract": read_contract,
 }
 
 

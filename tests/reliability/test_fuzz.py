@@ -2,7 +2,7 @@
 
 Valid files are damaged by hypothesis (bits, lengths, lost and repeated stretches, words that parsers
 know) and read in another process, because a crash of a C library must not end the tests. The number of
-files of each kind is HEPBRIDGE_FUZZ (default 60).
+files of each kind is HEPBRIDGE_FUZZ (default 60), or what is read in HEPBRIDGE_FUZZ_SECONDS.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import select
 import struct
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,18 @@ from safetensors.torch import save_file
 
 from hepbridge.data import io, sample
 from hepbridge.data.binning_xml import write_binning
+from hepbridge.data.formats.points import save_points
+from hepbridge.data.formats.tables import save_tables
+from hepbridge.data.points import PointShowers
+from hepbridge.data.tables import Table
+from hepbridge.deploy.onnx.contract import contract_of
+from hepbridge.deploy.onnx.targets import target_of
 from hepbridge.simulate.detector import load_detector
-from hepbridge.systems.model_file import locate
+from hepbridge.systems.model_file import load, locate
 from hepbridge.training.checkpoint import write_checkpoint
 
 EXAMPLES = int(os.environ.get("HEPBRIDGE_FUZZ", "60"))
+LIMIT = float(os.environ.get("HEPBRIDGE_FUZZ_SECONDS", "inf"))
 SECONDS, MEGABYTES = 20.0, 300.0  # that reading a damaged file may take
 SEEDS = {
     "hdf5": ("own.h5", "foreign.h5"),
@@ -44,8 +52,12 @@ SEEDS = {
     "recipe": ("r.yaml",),
     "model": ("m.safetensors",),
     "checkpoint": ("c.ckpt",),
+    "points": ("ragged.h5", "padded.h5"),
+    "tables": ("tables.h5",),
+    "contract": ("contract.json",),
 }
-TEXT = ("xml", "detector", "recipe")
+TEXT = ("xml", "detector", "recipe", "contract")
+HDF5 = ("hdf5", "points", "tables")
 WORDS = [
     b"<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>]>", b"&a;", b"<Bin>", b"</Bins>", b'"', b"\0", b"\xff\xfe",
     b"&a [*a,*a]", b"*a", b"<<: *a", b"{" * 3000, b"[" * 3000, b"- " * 2000, b"nan", b"1e999",
@@ -78,8 +90,11 @@ class Pwned:
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_seeds(tmp_path_factory.mktemp("fuzz"))
+
+
+def write_seeds(folder: Path) -> Path:
     """A small valid file of every kind."""
-    folder = tmp_path_factory.mktemp("fuzz")
     some = sample.load("train_fast")[:40]
     some.columns.update(run=np.arange(40), word=np.array(["a", "bc"] * 20, dtype=object))
     io.save(some, folder / "own.h5", manifest={"a": 1})
@@ -103,9 +118,31 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
         metadata = handle.metadata()
     save_file(tensors, folder / "m.safetensors", metadata)
+    contract = contract_of(load("squirels-small"), target_of("ort"), 0, "m.onnx")
+    (folder / "contract.json").write_text(contract.text(), encoding="utf-8")
+    clouds(folder)
+    events = Table.from_columns(
+        {"mass": np.linspace(1, 50, 40), "multiplicity": np.arange(40)},
+        {"mass": "GeV", "multiplicity": "1"},
+        defined={"mass": np.arange(40) % 7 > 0},
+        flags={"pass": np.arange(40) % 3 > 0},
+    )
+    save_tables({"particle": events, "detector": events}, folder / "tables.h5", manifest={"a": 1})
     few = dict(list(tensors.items())[:3])
     write_checkpoint(folder / "c.ckpt", few, {"numbers": {}, "state": {}})
     return folder
+
+
+def clouds(folder: Path) -> None:
+    """Point clouds in the two layouts that say where their points are."""
+    rng = np.random.default_rng(1)
+    hits, energy = rng.uniform(1, 50, (60, 4)), np.linspace(1e3, 9e3, 20)
+    offsets = np.arange(21) * 3
+    save_points(PointShowers.from_hits(hits, offsets, energy), folder / "ragged.h5")
+    with h5py.File(folder / "padded.h5", "w") as file:
+        file["events"] = hits.reshape(20, 3, 4).astype("f4")
+        file["energy"] = energy[:, None]
+        file.attrs["units"] = "MeV"
 
 
 class Reader:
@@ -126,17 +163,17 @@ class Reader:
         )
         for target, names in SEEDS.items():  # libraries are imported
             for name in names:
-                word, _ = self.ask(target, self.folder / name)
+                word, _ = self.ask(target, self.folder / name, patience=120)
                 assert word == "ok" or (name == "pickled.npy" and "refused" in word), (name, word)
 
-    def ask(self, target: str, path: Path) -> tuple[str, float]:
+    def ask(self, target: str, path: Path, patience: float = SECONDS) -> tuple[str, float]:
         """What became of the file, and the growth of memory in MB."""
         if self.process is None:
             self.start()
         assert self.process is not None and self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{target} {path}\n")
         self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
+        ready, _, _ = select.select([self.process.stdout], [], [], patience)
         line = self.process.stdout.readline() if ready else ""
         if not line:
             state = "hangs" if not ready else f"crashed ({self.process.wait()})"
@@ -213,13 +250,14 @@ PATIENT = settings(
 def test_damaged_files_are_refused(reader: Reader, seeds: Path, target: str) -> None:
     """Fails if a reader lets a library's error through, believes a declared size, or unpickles."""
     contents = [(seeds / name).read_bytes() for name in SEEDS[target]]
-    head = 10**9 if target in TEXT else 4096 if target == "hdf5" else 600
-    before = Counter(reader.count)
+    head = 10**9 if target in TEXT else 4096 if target in HDF5 else 600
+    before, end = Counter(reader.count), time.monotonic() + LIMIT
 
     @PATIENT
     @given(st.sampled_from(contents), st.lists(change, min_size=1, max_size=6))
     def attack(content: bytes, changes: list[tuple[str, float, Any]]) -> None:
-        reader.check(target, damaged(content, changes, head))
+        if time.monotonic() < end:
+            reader.check(target, damaged(content, changes, head))
 
     attack()
     report(target, reader.count - before)
@@ -255,7 +293,7 @@ def test_models_with_any_header_are_refused_or_work(reader: Reader, seeds: Path)
         record = json.loads(handle.metadata()["hepbridge"])
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     places = list(leaves(record))
-    before = Counter(reader.count)
+    before, end = Counter(reader.count), time.monotonic() + LIMIT
 
     @PATIENT
     @given(
@@ -264,6 +302,8 @@ def test_models_with_any_header_are_refused_or_work(reader: Reader, seeds: Path)
         )
     )
     def attack(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+        if time.monotonic() >= end:
+            return
         changed = json.loads(json.dumps(record))
         for place, value in changes:
             inside = changed

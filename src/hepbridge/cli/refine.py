@@ -76,7 +76,7 @@ def refine(
     if submit is not None:
         _submit(ctx, submit, executor, model, files, shards=workers)
         return
-    from hepbridge.deploy.contents import verify_file
+    from hepbridge.deploy.contents import verify_files
     from hepbridge.deploy.refine import refine_files
     from hepbridge.deploy.refine_job import Options
 
@@ -84,18 +84,22 @@ def refine(
     options = Options(
         seed=seed, member=member, strict=strict, overwrite=overwrite, device=device, **chosen
     )
-    done = refine_files(model, files, options, workers=workers, executor=executor, shard=part)
-    there = {path.absolute() for path in (*done.made, *done.complete)}
+    done = refine_files(
+        model, files, options, workers=workers, executor=executor, shard=part, collect=verify
+    )
+    there = {*done.made, *done.complete, *done.refused}
     record: dict[str, Any] = {"output": output, "made": bool(done.made)}
     words = f"wrote {output}" if done.made else f"{output} is unchanged"
     if list(files.values()) != [Path(output)] or done.left:
-        record = {"output": output, **vars(done)}
+        record = {"output": output, "made": done.made, "complete": done.complete, "left": done.left}
         words = (
             f"{output}: {len(done.made)} files written, {len(done.complete)} unchanged, "
             f"{len(done.left)} wait for other shards"
         )
     if verify:
-        checked = [verify_file(out, fast) for fast, out in files.items() if out.absolute() in there]
+        names = {fast: out.absolute() for fast, out in files.items()}
+        known = {fast: out for fast, out in names.items() if out in there}
+        checked = verify_files(known, done.refused)
         record["verified_rows"] = sum(found["rows"] for found in checked)
         words += f"; {record['verified_rows']} rows in {len(checked)} files verified"
     ctx.obj.result(record, words)
@@ -124,7 +128,14 @@ def _submit(
     options += ["--device", given["device"], *(["--strict"] if given["strict"] else [])]
     if given["batch"] is not None:
         options += ["--batch", str(given["batch"])]
+    there = (folder / "submit.sh").exists()
     script = write_scripts(
         folder, system, str(locate(model).absolute()), files, options, shards=shards
     )
-    ctx.obj.result({"output": script}, f"wrote {script}: run it to submit {shards} shards")
+    words = f"wrote {script}: run it to submit {shards} shards"
+    if there:
+        words = (
+            f"{script} is of this request and unchanged: run it again to submit all {shards} shards; "
+            "what is complete is kept, and only what is missing is computed"
+        )
+    ctx.obj.result({"output": script, "made": not there}, words)

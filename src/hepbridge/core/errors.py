@@ -15,6 +15,7 @@ __all__ = [
     "OutputError",
     "SimulationError",
     "TrainingInterrupted",
+    "VerificationError",
 ]
 
 
@@ -70,6 +71,12 @@ class SimulationError(HepbridgeError, RuntimeError):
     """The worker process of a simulation crashed or went silent; the message names its log."""
 
     exit_code = 9
+
+
+class VerificationError(DataError):
+    """An output that is not what its manifest says, or is not the one that was asked for."""
+
+    exit_code = 10
 
 
 class TrainingInterrupted(HepbridgeError):

@@ -16,6 +16,8 @@ import multiprocessing
 import os
 import secrets
 import shutil
+import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -24,6 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from hepbridge.core.errors import HepbridgeError, OutputError
@@ -142,7 +145,11 @@ def work_to_do(
         log.info("%s is complete already (same request); nothing to do", output)
         shutil.rmtree(_parts(output, request), ignore_errors=True)  # of a run that came too late
         return False
-    what = "of another request" if found else "that this command did not make"
+    what = "that this command did not make"
+    if found:
+        names = sorted({*found, *request.fields} - {RESULT})
+        other = [name for name in names if found.get(name) != request.fields.get(name)]
+        what = f"of another request (other: {', '.join(other)})"
     raise OutputError(
         f"{output} exists already and is a file {what}; choose another name or pass --overwrite "
         "(overwrite=True in Python)"
@@ -230,6 +237,8 @@ def run_local(
 ) -> Generator[Piece, None, None]:
     """The executor of this machine: this process, or several spawned ones.
 
+    Workers do not hear Ctrl-C, which a terminal sends to all of them: this process ends them.
+
     Raises HepbridgeError if one of them dies.
     """
     with progress(title, rows) as bar:
@@ -240,9 +249,15 @@ def run_local(
                 yield piece
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+        others = set(multiprocessing.active_children())
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+
+            def submit(piece: Piece) -> _Future:
+                with _no_interrupts():  # it may start a worker, which inherits that
+                    return pool.submit(_make, piece)
+
             try:
-                for piece in in_order(lambda p: pool.submit(p.make), todo, workers):
+                for piece in in_order(submit, todo, workers):
                     bar.advance(len(piece.chunk))
                     yield piece
             except BrokenProcessPool as error:
@@ -250,7 +265,12 @@ def run_local(
                     "a worker process died (killed, or out of memory); run the same command again: "
                     "finished pieces are kept"
                 ) from error
+            except HepbridgeError:  # of one piece: those that are begun are finished
+                pool.shutdown(cancel_futures=True)
+                raise
             except BaseException:
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
                 pool.shutdown(cancel_futures=True)
                 raise
 
@@ -279,8 +299,39 @@ def in_order(
         yield oldest()
 
 
-def _end_with_parent() -> None:
-    """End this worker when the process that started it is gone, even if that was killed."""
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """SIGINT comes after the block, to this thread; processes that start in it never see one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _make(piece: Piece) -> None:
+    """`Piece.make` in a worker."""
+    try:
+        piece.make()
+    except SystemExit:  # of _stop; the pool would take it for an answer, and go on
+        os._exit(1)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End a worker without a word, its temporary files removed: a second signal must not cut that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(1)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the process that started this worker, and end when that is gone, even killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stop)
     parent = multiprocessing.parent_process()
     if parent is not None:
 

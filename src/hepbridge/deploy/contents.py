@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepbridge.core.errors import DataError
+from hepbridge.core.errors import HepbridgeError, VerificationError
 from hepbridge.core.jobs import RESULT
 from hepbridge.data import io
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 
-__all__ = ["Contents", "verify_file"]
+__all__ = ["Contents", "verify_file", "verify_files"]
 
 _BLOCK = 1 << 24  # bytes of cells that are read at once
 
@@ -71,13 +71,14 @@ def verify_file(
     """Read a file that `refine_file` made, and compare it with its manifest.
 
     With the file of fast showers it came from, also that it has the same events in the same order.
-    Returns the number of rows and the checksum. Raises DataError if anything differs.
+    Returns the number of rows and the checksum. Raises VerificationError if anything differs, and
+    DataError if a file cannot be read.
     """
     found = Contents()
     with io.open_reader(Path(output), geometry=geometry) as reader:
         stated = (reader.manifest or {}).get(RESULT)
         if not isinstance(stated, dict):
-            raise DataError(
+            raise VerificationError(
                 f"{output}: holds no checksum, so it cannot be verified; make it again with this "
                 "version of hepbridge (.npy files have no room for one)"
             )
@@ -85,7 +86,7 @@ def verify_file(
         for block in reader.blocks(size):
             found.add(block)
         if found.record() != stated:
-            raise DataError(
+            raise VerificationError(
                 f"{output}: is damaged: it holds {found.record()}, its manifest says {stated}; "
                 "delete it and run the command again"
             )
@@ -94,12 +95,45 @@ def verify_file(
     return found.record()
 
 
+def verify_files(
+    files: Mapping[Path, Path], refused: Mapping[Path, str] | None = None
+) -> list[dict[str, Any]]:
+    """`verify_file` for many files, input -> output; all are read, whatever is wrong with the first.
+
+    ``refused``, output -> reason, are those that are known not to be the ones asked for. Raises
+    VerificationError with every output that does not pass and its reason.
+    """
+    refused, bad, good = refused or {}, {}, []
+    for fast, output in files.items():
+        try:
+            if not output.exists():
+                raise VerificationError(f"{output}: is missing; run the command again")
+            if output in refused:  # say first if it cannot be read at all
+                io.open_reader(output).close()
+                raise VerificationError(refused[output])
+            good.append(verify_file(output, fast))
+        except HepbridgeError as error:
+            bad[output] = str(error)
+    if bad:
+        lines = (f"\n  {output}: {_reason(output, bad[output])}" for output in sorted(bad))
+        raise VerificationError(
+            f"{len(bad)} of {len(files)} outputs do not pass verification; delete what is damaged and "
+            f"run the command again:{''.join(lines)}"
+        )
+    return good
+
+
+def _reason(output: Path, message: str) -> str:
+    """A message about a file without its name at the front."""
+    return message.removeprefix(f"{output}").lstrip(": ")
+
+
 def _same_events(reader: Any, fast: Path, size: int) -> None:
     with io.open_reader(fast, geometry=reader.geometry) as source:
         blocks = zip_longest(reader.blocks(size), source.blocks(size))
         for k, (ours, theirs) in enumerate(blocks):
             if ours is None or theirs is None or not _equal(ours, theirs):
-                raise DataError(
+                raise VerificationError(
                     f"{reader.path}: its events are not those of {fast} in the rows from {k * size} "
                     f"({len(reader)} rows here, {len(source)} there); delete it and refine again"
                 )

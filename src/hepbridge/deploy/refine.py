@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from queue import SimpleQueue
 
-from hepbridge.core.errors import ConfigError
+from hepbridge.core.errors import ConfigError, OutputError
 from hepbridge.core.jobs import EXECUTORS, Piece
 from hepbridge.deploy.refine_job import Options, RefineJob, Trained
 from hepbridge.systems.inference import TILE
@@ -26,11 +26,13 @@ class Done:
         made: by this call.
         complete: those that were there.
         left: those of which another shard has pieces that are not there yet.
+        refused: those in whose place another file is, with the reason (only if they are collected).
     """
 
     made: list[Path] = field(default_factory=list)
     complete: list[Path] = field(default_factory=list)
     left: list[Path] = field(default_factory=list)
+    refused: dict[Path, str] = field(default_factory=dict)
 
 
 def refine_file(
@@ -70,6 +72,7 @@ def refine_files(
     workers: int = 1,
     executor: str = "local",
     shard: tuple[int, int] = (0, 1),
+    collect: bool = False,
 ) -> Done:
     """Refine many files of fast showers, each into one file, as `refine_file` does.
 
@@ -83,6 +86,7 @@ def refine_files(
         files: input -> output.
         shard: (i, N), i from 0.
         executor: a name in `EXECUTORS`: who makes the pieces.
+        collect: go on if another file is in the place of an output, and say so in `Done.refused`.
 
     Raises as `refine_file`; at the first failure nothing else is begun, and what is finished is kept.
     """
@@ -109,7 +113,14 @@ def refine_files(
 
         def todo() -> Iterator[Piece]:
             for job in jobs:
-                if not job.needed():
+                try:
+                    needed = job.needed()
+                except OutputError as error:
+                    if not collect or options.overwrite or not job.output.exists():
+                        raise
+                    done.refused[job.output] = str(error)
+                    continue
+                if not needed:
                     done.complete.append(job.output)
                     continue
                 mine = job.begin()

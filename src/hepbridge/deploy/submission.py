@@ -14,7 +14,8 @@ __all__ = ["write_scripts"]
 
 _RUN = """\
 #!/bin/bash
-# One part of a bulk refinement: refine.sh --shard I/N, or all that is left: refine.sh --verify
+# One part of a bulk refinement under {system}: refine.sh --shard I/{shards}
+# All that is left: refine.sh --verify
 # Any part may be repeated at any time: what is finished is kept, and no two results differ.
 set -euo pipefail
 export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-1}}"
@@ -51,9 +52,12 @@ exec bash {folder}/refine.sh --verify
     "submit.sh": """\
 #!/bin/bash
 # Submits the array and, after it, the last step. Arguments go to both: submit.sh --partition=long
+# May be repeated: shards whose outputs are complete end within seconds.
 set -euo pipefail
 array=$(sbatch --parsable "$@" {folder}/array.sbatch)
-sbatch --parsable --dependency="afterany:${{array%%;*}}" "$@" {folder}/finish.sbatch
+echo "job ${{array%%;*}}: array of {shards} shards"
+finish=$(sbatch --parsable --dependency="afterany:${{array%%;*}}" "$@" {folder}/finish.sbatch)
+echo "job ${{finish%%;*}}: last step, after the array"
 """,
 }
 
@@ -93,9 +97,11 @@ FINAL finish {folder}/finish.sub
 """,
     "submit.sh": """\
 #!/bin/bash
-# Submits the array and, after it, the last step. Arguments go to condor_submit_dag.
+# Submits the array and, after it, the last step. Arguments go to condor_submit_dag, which prints the
+# id of the job that submits both; theirs are in refine.dag.nodes.log.
+# May be repeated (-force: although its files are there): complete shards end within seconds.
 set -euo pipefail
-condor_submit_dag "$@" {folder}/refine.dag
+condor_submit_dag -force "$@" {folder}/refine.dag
 """,
 }
 
@@ -113,12 +119,15 @@ def write_scripts(
 ) -> Path:
     """Write the scripts of a bulk refinement in ``shards`` parts; returns the one that submits them.
 
+    Scripts of the same request that are there are left as they are, edited or not; one that is
+    missing is written.
+
     Args:
         system: ``slurm`` or ``htcondor``.
         options: words of ``hepbridge refine``: the output and all that makes the request.
 
     Raises ConfigError if the system is another one or a name has no place in such a script, and
-    OutputError if the folder holds scripts already.
+    OutputError if the folder holds scripts of another request.
     """
     if system not in _SYSTEMS:
         raise ConfigError(
@@ -136,11 +145,27 @@ def write_scripts(
         raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     command = shlex.join([sys.executable, "-m", "hepbridge", "--quiet", "refine", *options])
     words = {"folder": folder, "log": folder, "shards": shards, "last": shards - 1}
-    run = _RUN.format(folder=folder, command=command, model=shlex.quote(model))
+    run = _RUN.format(command=command, model=shlex.quote(model), system=system, **words)
     scripts = {"inputs.txt": "".join(f"{path}\n" for path in paths), "refine.sh": run}
     scripts |= {name: text.format(**words) for name, text in _SYSTEMS[system].items()}
+    for name in ("inputs.txt", "refine.sh"):  # what the request is, and for whom
+        _check_same(folder / name, scripts[name])
     for name, text in scripts.items():
+        if (folder / name).exists():
+            continue
         write_text(folder / name, text, overwrite=False)
         if name.endswith(".sh"):
             (folder / name).chmod(0o755)
     return folder / "submit.sh"
+
+
+def _check_same(path: Path, text: str) -> None:
+    try:
+        same = not path.exists() or path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"cannot read {path}: {error}") from error
+    if not same:
+        raise OutputError(
+            f"{path.parent} holds scripts of another request ({path.name} differs); choose another "
+            "folder, or delete this one"
+        )

@@ -14,14 +14,11 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import MissingExtraError, ModelFileError
 from hepbridge.core.files import file_digest
 from hepbridge.core.rng import stream
-from hepbridge.data.showers import Showers
 from hepbridge.deploy.onnx.contract import Contract
+from hepbridge.deploy.onnx.fast_side import drawn
 from hepbridge.deploy.onnx.graph import onnx_library
 from hepbridge.systems.conditioning import ENERGY
 from hepbridge.systems.model_file import Model
-from hepbridge.systems.refiner import Refiner
-from hepbridge.systems.squirels import Squirels
-from hepbridge.systems.squirels_paper import SquirelsPaper
 
 __all__ = ["Agreement", "agreement", "by_torch", "check_file", "session_of", "trial"]
 
@@ -186,7 +183,7 @@ def trial(model: Model, contract: Contract, n: int, seed: int) -> Arrays:
         elif tensor.name not in ("cells", ENERGY):
             a, b = model.domain.conditions.get(tensor.name, (0.0, 0.0))
             named[tensor.name] = rng.uniform(a, b, n).astype(np.float32)
-    cells = _drawn(model.members[contract.member], energy, named, rng)
+    cells = drawn(model.members[contract.member], energy, named, rng)
     if n > 20:
         cells[0:2] = 0.0
         cells[2:4, 1:] = 0.0
@@ -198,32 +195,6 @@ def trial(model: Model, contract: Contract, n: int, seed: int) -> Arrays:
             named["noise"][7::20] = 0.0
     arrays = {"cells": cells, ENERGY: energy, **named}
     return {t.name: np.ascontiguousarray(arrays[t.name], dtype=np.float32) for t in contract.inputs}
-
-
-def _drawn(
-    refiner: Refiner, energy: NDArray[np.float64], named: Arrays, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Cells (N, n_cells) of fast showers as the refiner knows them."""
-    n = refiner.geometry.n_cells
-    if isinstance(refiner, SquirelsPaper):
-        mean, std = (t[0].double().numpy() for t in (refiner.fraction_mean, refiner.fraction_std))
-        share = mean + std * rng.standard_normal((len(energy), n))
-        return np.asarray(energy[:, None] * np.maximum(share, 0.0), dtype=np.float32)
-    assert isinstance(refiner, Squirels)
-    tables = refiner.quantile.source
-    z = rng.standard_normal((len(energy), refiner.coordinates.dim), dtype=np.float32)
-    further: dict[str, Any] = {k: values for k, values in named.items() if k != "noise"}
-    blank = np.ones((len(energy), n), dtype=np.float32)
-    c = refiner.conditions(
-        Showers.from_arrays(blank, energy, geometry=refiner.geometry, conditions=further)
-    )
-    with torch.inference_mode():
-        if refiner.further is None:
-            y = tables.inverse(torch.from_numpy(z), c[ENERGY].reshape(-1))
-        else:
-            y = refiner.further.from_normal("fast", tables, torch.from_numpy(z), c)
-        cells = refiner.coordinates.inverse(y, torch.from_numpy(energy.astype(np.float32)))
-    return np.asarray(cells.numpy(), dtype=np.float32)
 
 
 def by_torch(

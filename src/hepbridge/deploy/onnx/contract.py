@@ -11,14 +11,25 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hepbridge import __version__
 from hepbridge.core.errors import ModelFileError
 from hepbridge.data.geometry import Geometry
+from hepbridge.deploy.onnx.fast_side import response_range
 from hepbridge.deploy.onnx.targets import Target
 from hepbridge.systems.checks import MARGIN, reach
 from hepbridge.systems.conditioning import ENERGY
 from hepbridge.systems.model_file import Model
 
-__all__ = ["ROWS", "Contract", "Range", "Tensor", "contract_of", "contract_path", "read_contract"]
+__all__ = [
+    "ROWS",
+    "Contract",
+    "Range",
+    "Response",
+    "Tensor",
+    "contract_of",
+    "contract_path",
+    "read_contract",
+]
 
 ROWS = "rows"  # name of the dynamic axis
+APART = 10.0  # a shower whose response is off by this factor is none, or in another unit
 _UNITS = {"mm": "mm", "rad": "rad", "deg": "deg"}
 
 
@@ -52,6 +63,15 @@ class Range(_Part):
     flagged_above: float
 
 
+class Response(_Part):
+    """Energy in all cells over incident energy: ``min`` to ``max`` in the training; what hosts refuse."""
+
+    min: float
+    max: float
+    refused_below: float
+    refused_above: float
+
+
 class Contract(_Part):
     """What a host has to know. Text fields are for people, all others for programs."""
 
@@ -75,6 +95,7 @@ class Contract(_Part):
     inputs: list[Tensor]
     outputs: list[Tensor]
     validity: list[Range]
+    response: Response
     outside: str
     noise: str
 
@@ -88,6 +109,7 @@ def contract_of(model: Model, where: Target, member: int, file: str) -> Contract
     names = refiner.config.named_conditions()
     rows: int | str = ROWS if where.rows is None else where.rows
     n = model.geometry.n_cells
+    least, most = response_range(model, member)
     inputs = [
         _float("cells", [rows, n], "MeV", "fast showers, not negative, in the order of cell_order"),
         _float(ENERGY, [rows], "MeV", "energy of the incident particle"),
@@ -121,6 +143,9 @@ def contract_of(model: Model, where: Target, member: int, file: str) -> Contract
         inputs=inputs,
         outputs=outputs,
         validity=_validity(model),
+        response=Response(
+            min=least, max=most, refused_below=least / APART, refused_above=most * APART
+        ),
         outside=(
             "showers outside the validity are refined all the same and flagged in the output "
             "outside_domain, as hepbridge refine does; tables use their nearest end"

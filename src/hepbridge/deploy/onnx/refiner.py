@@ -58,8 +58,9 @@ class OnnxRefiner:
         ``inputs`` are float32 arrays by the names of the contract: ``cells`` (N, n_cells) and
         ``incident_energy`` (N,) in MeV, further conditions (N,), ``noise`` (N, width).
 
-        Raises DataError if one is missing, too many, or has another shape or type, and for cells or
-        energies that are negative or not finite.
+        Raises DataError if one is missing, too many, or has another shape or type, for cells or
+        energies that are negative or not finite, and for showers that hold much less or more of the
+        incident energy than those of the training (`Contract.response`): empty ones, other units.
         """
         if inputs.keys() != self._shapes.keys():
             raise DataError(
@@ -77,8 +78,25 @@ class OnnxRefiner:
                 raise DataError(f"{name} holds values that are negative, infinite or no number")
         if self._rows not in ("rows", n):
             raise DataError(f"the file was exported for {self._rows} shower(s) in a call, got {n}")
+        self._check_response(inputs["cells"], inputs["incident_energy"])
         refined, outside = self._session.run(None, inputs)
         return refined, outside
+
+    def _check_response(self, cells: Array, energy: Array) -> None:
+        """Raise DataError for the first row that is no shower in these units."""
+        allowed = self.contract.response
+        held = cells.sum(axis=1)
+        good = held >= allowed.refused_below * energy
+        good &= (held <= allowed.refused_above * energy) & (energy > 0)
+        if good.all():
+            return
+        row = int(np.argmin(good))
+        raise DataError(
+            f"shower {row} holds {held[row]:.4g} MeV in its cells at an incident energy of "
+            f"{energy[row]:.4g} MeV; showers of this model hold {allowed.min:.3g} to {allowed.max:.3g} "
+            f"of it, and {allowed.refused_below:.3g} to {allowed.refused_above:.3g} is allowed: cells "
+            "and incident energies must be in MeV, and empty showers must be left out"
+        )
 
     def refine(self, showers: Showers, *, seed: int = 0) -> Showers:
         """As `hepbridge.Model.refine`: the same noise by event id, the same flags, to 1e-5.

@@ -48,14 +48,14 @@ TARGETS = {
             17,
             8,
             "ONNX Runtime 1.16",
-            "opset and IR version checked; run with the installed ONNX Runtime, not with 1.16",
+            "run with ONNX Runtime 1.16.3 and with the installed one",
         ),
         Target(
             "ort-1.8",
             14,
             7,
             "ONNX Runtime 1.8",
-            "opset and IR version checked; run with the installed ONNX Runtime, not with 1.8",
+            "run with ONNX Runtime 1.8.1 and 1.16.3, and with the installed one",
         ),
         Target(
             "sofie",
