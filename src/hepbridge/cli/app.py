@@ -19,6 +19,7 @@ from hepbridge.cli import (
     show,
     simulate,
     train,
+    unfold,
 )
 from hepbridge.cli.group import Group
 from hepbridge.cli.session import Session
@@ -89,4 +90,9 @@ app.add_typer(
     simulate.simulate,
     name="simulate",
     help="Make showers: fast, full, or pairs; or Z + jet events.",
+)
+app.add_typer(
+    unfold.unfold,
+    name="unfold",
+    help="What events were, from what a detector saw of them.",
 )

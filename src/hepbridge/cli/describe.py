@@ -18,6 +18,10 @@ _FEW = 10  # up to so many distinct incident energies are listed one by one
 def describe(name: str) -> dict[str, Any]:
     """A record of what the file or the model ``name`` is."""
     if is_model(name):
+        from hepbridge.systems.unfolding.model_file import is_unfolding_model, load_unfolding
+
+        if is_unfolding_model(name):
+            return {"name": name, **load_unfolding(name).describe()}
         from hepbridge.systems.model_file import load, locate
 
         return {"name": name, **load(locate(name)).describe()}
@@ -81,7 +85,32 @@ def _showers(path: Path) -> dict[str, Any]:
 def words(record: Mapping[str, Any]) -> str:
     """The record for a person to read."""
     known = {"showers": _shower_words, "tables": _table_words, "points": _point_words}
+    known["unfolding"] = _unfolding_words
     return known.get(record["kind"], _model_words)(record)
+
+
+def _unfolding_words(record: Mapping[str, Any]) -> str:
+    found, names = record["response"], record["observables"]
+    method = "weights of simulated events (OmniFold)"
+    if record["transport"]:
+        method = (
+            f"truths of measured events, transport {record['transport']}, "
+            f"{record['network_evaluations']} network evaluations"
+        )
+    units = ", ".join(n if u == "1" else f"{n} [{u}]" for n, u in names["units"].items())
+    steps = record["iterations"]
+    return "\n".join(
+        [
+            f"{record['name']}: a hepbridge model of an unfolding",
+            f"  answers with     {method}: {record['parameters']:,} parameters",
+            f"  observables      {units}",
+            f"  response         {found['pairs']:,} pairs, {found['misses']:,} misses, "
+            f"{found['fakes']:,} fakes",
+            f"  prior            {f'iterated {len(steps)} times' if steps else 'not iterated'}",
+            f"  made             {record['provenance']['date']}, hepbridge "
+            f"{record['provenance']['versions']['hepbridge']}",
+        ]
+    )
 
 
 def _model_words(record: Mapping[str, Any]) -> str:

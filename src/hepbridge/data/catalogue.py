@@ -74,7 +74,18 @@ CATALOGUE: dict[str, DataSet] = {
         "10.5281/zenodo.8275193",
         "https://zenodo.org/records/8275193",
         tuple(RemoteFile(name) for name in _squirels_names()),
-    )
+    ),
+    "energyflow-zjets": DataSet(
+        "energyflow-zjets",
+        "EnergyFlow: Z + jets with Delphes, Pythia 26, 21, 25 and Herwig (.npz)",
+        "10.5281/zenodo.3548091",
+        "https://zenodo.org/records/3548091",
+        tuple(
+            RemoteFile(f"{generator}_Zjet_pTZ-200GeV_{k}.npz")
+            for generator in ("Pythia26", "Herwig", "Pythia21", "Pythia25")
+            for k in range(17)
+        ),
+    ),
 }
 
 

@@ -12,25 +12,29 @@ from hepbridge.core.yaml_text import parse_yaml
 __all__ = ["load", "names"]
 
 
-def names() -> list[str]:
-    """The recipes that ship with the package."""
-    folder = resources.files(__name__)
+def names(group: str = "") -> list[str]:
+    """The recipes that ship with the package: of refiners, or of a group in a folder of its own."""
+    folder = _folder(group)
     return sorted(
         f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
     )
 
 
 def load(
-    recipe: str, config: Path | None = None, overrides: list[str] | None = None
+    recipe: str,
+    config: Path | None = None,
+    overrides: list[str] | None = None,
+    *,
+    group: str = "",
 ) -> dict[str, Any]:
     """The recipe of a name, changed by a YAML file and then by ``key.sub=value`` overrides.
 
     Values of overrides are YAML (``training.steps=500``, ``model.transport=null``). Mappings are
     merged key by key. Raises ConfigError on an unknown name, an unreadable file or bad syntax.
     """
-    if recipe not in names():
-        raise ConfigError(f"unknown recipe {recipe!r}; available: {', '.join(names())}")
-    text = resources.files(__name__).joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
+    if recipe not in names(group):
+        raise ConfigError(f"unknown recipe {recipe!r}; available: {', '.join(names(group))}")
+    text = _folder(group).joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
     merged = _mapping(text, f"recipe {recipe!r}")
     if config is not None:
         try:
@@ -41,6 +45,10 @@ def load(
     for override in overrides or []:
         merged = _merge(merged, _parse_override(override))
     return merged
+
+
+def _folder(group: str) -> Any:
+    return resources.files(__name__).joinpath(group)
 
 
 def _mapping(text: str, where: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hepbridge.report.text import number, shorthand
 
-__all__ = ["NAMES", "Numbers", "Record", "numbers", "places", "protocol_tables"]
+__all__ = ["NAMES", "Numbers", "Record", "as_table", "numbers", "places", "protocol_tables"]
 
 NAMES = {
     "e_tot": "E_tot / E_inc",
@@ -49,9 +49,9 @@ class Numbers:
 def protocol_tables(record: Record) -> Iterator[Table]:
     """For every candidate its numbers, and its place among the published ones, for the terminal."""
     for name, found in record["candidates"].items():
-        yield _table(numbers(record, name))
+        yield as_table(numbers(record, name))
         if found["ranking"]:
-            yield _table(places(record, name))
+            yield as_table(places(record, name))
 
 
 def numbers(record: Record, name: str) -> Numbers:
@@ -127,7 +127,8 @@ def places(record: Record, name: str) -> Numbers:
     )
 
 
-def _table(shown: Numbers) -> Table:
+def as_table(shown: Numbers) -> Table:
+    """For the terminal."""
     out = Table(
         title=shown.title,
         caption=shown.caption,

@@ -12,7 +12,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.systems import SYSTEMS
 from hepbridge.training import TrainingSettings
 
-__all__ = ["Recipe", "load_recipe"]
+__all__ = ["Recipe", "RecipeTraining", "checked", "load_recipe"]
 
 
 class RecipeTraining(TrainingSettings):
@@ -46,19 +46,20 @@ class Recipe(BaseModel):
     def system_config(self) -> Any:
         """The configuration object of the system."""
         system = SYSTEMS[self.system]
-        return _checked(system.Config, self.model, "model")
+        return checked(system.Config, self.model, "model")
 
 
 def load_recipe(
     recipe: str, config: Path | None = None, overrides: list[str] | None = None
 ) -> Recipe:
     """The checked recipe of a name, a YAML file and overrides. Raises ConfigError."""
-    found: Recipe = _checked(Recipe, recipes.load(recipe, config, overrides), "")
+    found: Recipe = checked(Recipe, recipes.load(recipe, config, overrides), "")
     found.system_config()
     return found
 
 
-def _checked(model: type[BaseModel], record: dict[str, Any], prefix: str) -> Any:
+def checked(model: type[BaseModel], record: dict[str, Any], prefix: str) -> Any:
+    """The record as a ``model``. Raises ConfigError that names every wrong key below ``prefix``."""
     try:
         return model.model_validate(record)
     except ValidationError as error:

@@ -1,0 +1,1 @@
+"""How good an unfolded sample is: distances, correlations, a classifier, calibration, support."""

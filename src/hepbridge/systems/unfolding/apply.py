@@ -1,0 +1,142 @@
+"""Using a model of an unfolding: on measured events, and on simulated ones."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepbridge.core.errors import ConfigError, DataError
+from hepbridge.data.tables import Table
+from hepbridge.systems.unfolding.bootstrap import poisson_weights
+from hepbridge.systems.unfolding.data import Data
+from hepbridge.systems.unfolding.model_file import UnfoldingModel
+from hepbridge.systems.unfolding.prior_iteration import Candidates
+from hepbridge.systems.unfolding.response import passing
+from hepbridge.training import fit
+from hepbridge.weighters.contrast import Contrast
+from hepbridge.weighters.density_ratio import DensityRatio
+
+__all__ = ["DRAWS_KEY", "UNFOLDED_KEY", "posterior", "reweight", "unfold", "unfolded_column"]
+
+log = logging.getLogger(__name__)
+
+UNFOLDED_KEY, DRAWS_KEY = "unfolded", "draws"  # in the provenance of a table: what was added to it
+
+
+def unfolded_column(name: str, draw: int, draws: int) -> str:
+    """The column that holds a draw of an observable."""
+    return f"unfolded_{name}" + (f"_{draw}" if draws > 1 else "")
+
+
+def unfold(
+    model: UnfoldingModel,
+    table: Table,
+    *,
+    seed: int,
+    samples: int = 1,
+    background: Table | None = None,
+    replicas: int = 0,
+) -> Table:
+    r"""A table of measured events with what they may have been.
+
+    Only the events that pass at detector level are in it, with all their columns. New columns:
+    ``unfolded_NAME`` for each observable (``unfolded_NAME_k`` for ``samples`` > 1, k = 0, 1, …), and
+    ``replica_k``, Poisson(1) numbers that multiply the weights (`bootstrap`). The weights become
+
+    .. math:: d \cdot \pi(y) \cdot s(y) \Big/ \frac{1}{K} \sum_k \varepsilon(x_k)
+
+    with the weights d of the data, purity and efficiency of the response (`Acceptance`), and s the share
+    of the events at y that are no background.
+
+    Raises ConfigError for a model that answers with weights, DataError for unsuitable tables.
+    """
+    data = Data.from_table(table, model.observables)
+    drawn = posterior(model, data, seed=seed, samples=samples)
+    assert model.acceptance is not None  # it generates
+    weights = data.weights * model.acceptance.pure(model.seen.features(data.seen)).numpy()
+    if background is not None:
+        weights = weights * _signal(
+            model, data, Data.from_table(background, model.observables), seed
+        )
+    efficiency = [model.acceptance.efficient(model.true.features(draw)).numpy() for draw in drawn]
+    weights = weights / np.mean(efficiency, axis=0)
+    kept = table[data.rows]
+    columns, units, defined = dict(kept.columns), dict(kept.units), dict(kept.defined)
+    for k, draw in enumerate(drawn):
+        for column, name in enumerate(model.observables.particle):
+            new = unfolded_column(name, k, samples)
+            columns[new], units[new] = draw[:, column], model.observables.units[name]
+            if np.isnan(draw[:, column]).any():
+                defined[new] = ~np.isnan(draw[:, column])
+    _add_replicas(columns, units, data.event_ids, replicas, seed)
+    meta = {**kept.meta, UNFOLDED_KEY: ",".join(model.observables.particle), DRAWS_KEY: samples}
+    return replace(kept, columns=columns, units=units, defined=defined, weights=weights, meta=meta)
+
+
+def posterior(model: UnfoldingModel, data: Data, *, seed: int, samples: int) -> NDArray[np.float64]:
+    """``samples`` truths (samples, N, columns) of N measured events, under the iterated prior if
+    there is one."""
+    if model.unfolder is None:
+        raise ConfigError(
+            "this model answers with weights of simulated events; give it the simulation "
+            "(--level particle), not the data"
+        )
+    data.support(model.seen, model.observables)
+    count = samples
+    if model.spectrum is not None:
+        count = max(model.recipe.candidates, 2 * samples)
+    candidates = Candidates(model.unfolder, data.seen, data.event_ids, data.weights, count, seed)
+    return candidates.choose(model.spectrum, samples)
+
+
+def reweight(model: UnfoldingModel, table: Table, *, seed: int, replicas: int = 0) -> Table:
+    r"""Simulated events at particle level with the weights of the unfolded spectrum.
+
+    Only those that pass at particle level; their weights become :math:`w\,\nu(x)\, N`, with N the
+    unfolded events for each simulated one: of the response itself, they add up to the data,
+    corrected for what the detector misses and makes up.
+
+    Raises ConfigError for a model without a spectrum.
+    """
+    if model.spectrum is None:
+        raise ConfigError(
+            "this model draws truths of measured events and has no spectrum to reweight with; "
+            "train it with --data and iterations"
+        )
+    kept = table[passing(table)]
+    if not len(kept):
+        raise DataError("none of the events of the table has the flag 'pass'")
+    true = model.observables.true(kept, "the simulation")
+    own = np.ones(len(kept)) if kept.weights is None else kept.weights
+    weights = own * model.spectrum.weights(true) * float(model.spectrum.total)
+    columns, units = dict(kept.columns), dict(kept.units)
+    _add_replicas(columns, units, kept.event_ids, replicas, seed)
+    return replace(kept, columns=columns, units=units, weights=weights)
+
+
+def _add_replicas(
+    columns: dict[str, Any], units: dict[str, str], ids: NDArray[np.uint64], count: int, seed: int
+) -> None:
+    for k in range(count):
+        columns[f"replica_{k}"], units[f"replica_{k}"] = poisson_weights(seed, k, ids), "1"
+
+
+def _signal(model: UnfoldingModel, data: Data, background: Data, seed: int) -> NDArray[np.float64]:
+    """The share (N,) of the events at each y that is left without the background."""
+    less = data.less(background)
+    x = model.seen.features(less.seen)
+    above = torch.from_numpy(less.weights)
+    below = torch.from_numpy(np.where(less.rows >= 0, less.weights, 0.0).clip(min=0.0))
+    ratio = DensityRatio(x.shape[1], **model.recipe.classifier)
+    settings = model.recipe.classifier_training.settings()
+    fit(ratio.phases(Contrast(x, above, below), seed), settings, seed=seed, title="background")
+    with torch.no_grad():
+        share = ratio.weights(x[: len(data)]).double().numpy()
+    found: NDArray[np.float64] = share * less.weights.sum() / data.weights.sum()
+    log.info("the background takes %.3g of the data", 1.0 - less.weights.sum() / data.weights.sum())
+    return found

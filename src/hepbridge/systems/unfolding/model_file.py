@@ -1,0 +1,185 @@
+"""One file is an unfolding: networks, tables of both levels, recipe and provenance in safetensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from hepbridge.core.errors import ModelFileError
+from hepbridge.core.files import atomic_path
+from hepbridge.systems.unfolding.acceptance import Acceptance
+from hepbridge.systems.unfolding.observables import Observables
+from hepbridge.systems.unfolding.recipe import UnfoldingRecipe
+from hepbridge.systems.unfolding.spectrum import Spectrum
+from hepbridge.systems.unfolding.unfolder import Unfolder
+from hepbridge.training.checkpoint import content_digest
+from hepbridge.transforms.event_frame import EventFrame
+
+__all__ = ["FORMAT_VERSION", "UnfoldingModel", "is_unfolding_model", "load_unfolding"]
+
+FORMAT_VERSION = 1
+_KEY, _DIGEST = "hepbridge-unfolding", "digest"
+
+
+@dataclass
+class UnfoldingModel:
+    """A trained unfolding.
+
+    Attributes:
+        recipe: how it was trained, every default resolved.
+        observables: what it unfolds.
+        true, seen: the frames of both levels.
+        unfolder: draws truths for events; None for weights alone.
+        spectrum: the unfolded spectrum as weights of simulated events: the answer of OmniFold, or
+            the prior that iteration has found; None without iterations.
+        acceptance: efficiency and purity; None for weights, which have them in their total.
+        summary: counts of the response and of the data, what each iteration did.
+        provenance: request, versions, date.
+    """
+
+    recipe: UnfoldingRecipe
+    observables: Observables
+    true: EventFrame
+    seen: EventFrame
+    unfolder: Unfolder | None = None
+    spectrum: Spectrum | None = None
+    acceptance: Acceptance | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def empty(
+        cls,
+        recipe: UnfoldingRecipe,
+        observables: Observables,
+        *,
+        masked: tuple[int, int] = (0, 0),
+        spectrum: bool = False,
+    ) -> UnfoldingModel:
+        """Untrained parts. ``masked``: columns with undefined values at both levels."""
+        true, seen = EventFrame(len(observables.particle)), EventFrame(len(observables.detector))
+        made = cls(recipe, observables, true, seen)
+        if recipe.kind == "generate":
+            made.unfolder = Unfolder(observables, recipe.transport or "", recipe.options)
+            made.true, made.seen = made.unfolder.true, made.unfolder.seen
+            inputs = [len(f.table) + more for f, more in zip((true, seen), masked, strict=True)]
+            made.acceptance = Acceptance(inputs[0], inputs[1], recipe.classifier)
+        if spectrum:
+            made.spectrum = Spectrum(made.true, masked[0], recipe.classifier)
+        return made
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Every module by name; frames are there once."""
+        named = {
+            "true": self.true,
+            "seen": self.seen,
+            "transport": None if self.unfolder is None else self.unfolder.transport,
+            "spectrum": self.spectrum,
+            "acceptance": self.acceptance,
+        }
+        return {name: module for name, module in named.items() if module is not None}
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the file atomically. Raises OutputError."""
+        header = {
+            "format_version": FORMAT_VERSION,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "observables": self.observables.to_dict(),
+            "spectrum": self.spectrum is not None,
+            "masked": [int((frame.absent > 0).sum()) for frame in (self.true, self.seen)],
+            "summary": self.summary,
+            "provenance": self.provenance,
+        }
+        tensors = {
+            f"{part}.{name}": value.detach().cpu().contiguous().clone()
+            for part, module in self.parts().items()
+            for name, value in module.state_dict().items()
+        }
+        text = json.dumps(header, sort_keys=True)
+        metadata = {_KEY: text, _DIGEST: content_digest(tensors, text)}
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+        return Path(path)
+
+    def describe(self) -> dict[str, Any]:
+        """What the model is, as plain values."""
+        return {
+            "kind": "unfolding",
+            "answers_with": "events" if self.unfolder else "weights",
+            "transport": self.recipe.transport,
+            "network_evaluations": self.unfolder.transport.nfe if self.unfolder else None,
+            "observables": self.observables.to_dict(),
+            "iterations": [],
+            "parameters": sum(p.numel() for m in self.parts().values() for p in m.parameters()),
+            **self.summary,
+            "provenance": self.provenance,
+        }
+
+
+def is_unfolding_model(path: str | Path) -> bool:
+    """Is this a file that `UnfoldingModel.save` wrote?"""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return _KEY in (handle.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def load_unfolding(path: str | Path) -> UnfoldingModel:
+    """An unfolding from its file. Runs no code from it.
+
+    Raises ModelFileError: the file is missing, damaged, foreign, or of an unknown version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(f"{path} is no readable model file ({error})") from error
+    if _KEY not in metadata:
+        raise ModelFileError(
+            f"{path} is no model of an unfolding; hepbridge unfold train writes such files"
+        )
+    if metadata.get(_DIGEST) != content_digest(stored, metadata[_KEY]):
+        raise ModelFileError(
+            f"{path} is damaged: its content does not match its digest; copy or train it again"
+        )
+    try:
+        header = json.loads(metadata[_KEY])
+        version = header["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version}; this hepbridge reads {FORMAT_VERSION}: install a "
+            "newer hepbridge"
+        )
+    try:
+        model = UnfoldingModel.empty(
+            UnfoldingRecipe.model_validate(header["recipe"]),
+            Observables.from_dict(header["observables"]),
+            masked=tuple(header["masked"]),
+            spectrum=bool(header["spectrum"]),
+        )
+        for part, module in model.parts().items():
+            own = {
+                n.removeprefix(f"{part}."): t for n, t in stored.items() if n.startswith(f"{part}.")
+            }
+            module.load_state_dict(own)
+            module.eval().requires_grad_(False)
+        model.summary, model.provenance = dict(header["summary"]), dict(header["provenance"])
+    except Exception as error:  # a foreign header may ask for anything, a terabyte for example
+        raise ModelFileError(f"{path}: the model is damaged ({error})") from error
+    if not all(torch.isfinite(value).all() for value in stored.values()):
+        raise ModelFileError(f"{path}: the weights hold NaN or infinity; train the model again")
+    return model

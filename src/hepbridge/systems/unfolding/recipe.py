@@ -1,0 +1,54 @@
+"""How an unfolding is trained, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hepbridge import recipes
+from hepbridge.systems.recipe import RecipeTraining, checked
+
+__all__ = ["GROUP", "UnfoldingRecipe", "load_unfolding_recipe"]
+
+GROUP = "unfolding"
+
+
+class UnfoldingRecipe(BaseModel):
+    """A method in full.
+
+    Attributes:
+        kind: ``generate``: a transport draws the truth of each event; ``reweight``: simulated events
+            get weights.
+        transport, options: the registered transport of ``generate``, and its arguments.
+        iterations: ``generate``: how often the spectrum of the simulation is replaced by the
+            unfolded one, 0 for never; ``reweight``: of OmniFold's two steps.
+        second_step: of OmniFold; without it the weights of its first step are the answer.
+        candidates: draws of each event from which an iterated spectrum chooses.
+        classifier, classifier_training: of the density ratios: the iterations', of what the
+            detector misses and makes up, and of backgrounds.
+        training: of the transport.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["generate", "reweight"]
+    transport: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    iterations: Annotated[int, Field(ge=0, le=100)] = 0
+    second_step: bool = True
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 32
+    classifier: dict[str, Any] = Field(default_factory=dict)
+    classifier_training: RecipeTraining = RecipeTraining()
+    training: RecipeTraining = RecipeTraining()
+
+
+def load_unfolding_recipe(
+    recipe: str, config: Path | None = None, overrides: list[str] | None = None
+) -> UnfoldingRecipe:
+    """The checked recipe of a name, a YAML file and overrides. Raises ConfigError."""
+    found: UnfoldingRecipe = checked(
+        UnfoldingRecipe, recipes.load(recipe, config, overrides, group=GROUP), ""
+    )
+    return found
