@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hepbridge.core.errors import DataError
 from hepbridge.data.formats.base import damaged
-from hepbridge.data.formats.hdf5 import check_declared
+from hepbridge.data.formats.hdf5 import check_declared, open_hdf5
 
 __all__ = ["CellMap"]
 
@@ -75,7 +75,7 @@ class CellMap:
         Raises DataError if the file is not that, or damaged.
         """
         path = Path(path)
-        with damaged(path), h5py.File(path, "r") as file:
+        with damaged(path), open_hdf5(path) as file:
             for key in ("x_mm", "y_mm"):
                 if not isinstance(file.get(key), h5py.Dataset):
                     raise DataError(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.files import file_digest
 from hepbridge.core.units import GEV
+from hepbridge.data.formats.hdf5 import open_hdf5
 from hepbridge.data.showers import UNITS
 
 __all__ = ["Distribution", "Energies", "FileEnergies", "distribution", "energies"]
@@ -170,7 +171,7 @@ def _read(path: Path, rows: slice) -> NDArray[np.float64]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file of energies")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             dataset = file.get(DATASET)
             if not isinstance(dataset, h5py.Dataset):
                 raise DataError(

@@ -13,7 +13,7 @@ import numpy as np
 from hepbridge.core.errors import DataError
 from hepbridge.data.geometry import Geometry
 
-__all__ = ["UNITS_KEY", "read_attributes", "write_attributes"]
+__all__ = ["UNITS_KEY", "fixed_text", "plain", "read_attributes", "write_attributes"]
 
 UNITS_KEY, GEOMETRY_KEY = "units", "geometry"
 MANIFEST_KEY, META_KEY = "hepbridge_manifest", "hepbridge_meta"  # the latter: what has no HDF5 type
@@ -24,7 +24,7 @@ def read_attributes(
     file: h5py.File, path: Path
 ) -> tuple[dict[str, Any], dict[str, Any] | None, Geometry | None]:
     """(provenance, manifest, geometry) of a file."""
-    meta = {name: _plain(file.attrs[name]) for name in file.attrs}
+    meta = {name: plain(file.attrs[name]) for name in file.attrs}
     records: dict[str, Any] = {}
     for key in (MANIFEST_KEY, META_KEY, GEOMETRY_KEY):
         try:
@@ -58,19 +58,19 @@ def write_attributes(
     for name, value in meta.items():
         if name != UNITS_KEY:
             if _native(name, value):
-                file.attrs[name] = _fixed(value) if isinstance(value, str) else value
+                file.attrs[name] = fixed_text(value) if isinstance(value, str) else value
             else:
                 extra[name] = value
     try:
         if extra:
-            file.attrs[META_KEY] = _fixed(json.dumps(extra))
+            file.attrs[META_KEY] = fixed_text(json.dumps(extra))
         if manifest is not None:
-            file.attrs[MANIFEST_KEY] = _fixed(json.dumps(manifest))
+            file.attrs[MANIFEST_KEY] = fixed_text(json.dumps(manifest))
     except (TypeError, ValueError) as error:
         raise DataError(f"meta and manifest must be JSON-able: {error}") from error
     if geometry is not None:
-        file.attrs[UNITS_KEY] = _fixed("MeV")
-        file.attrs[GEOMETRY_KEY] = _fixed(json.dumps(geometry.to_dict()))
+        file.attrs[UNITS_KEY] = fixed_text("MeV")
+        file.attrs[GEOMETRY_KEY] = fixed_text(json.dumps(geometry.to_dict()))
 
 
 def _native(name: str, value: Any) -> bool:
@@ -82,18 +82,18 @@ def _native(name: str, value: Any) -> bool:
     return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 63)
 
 
-def _fixed(text: str) -> np.ndarray[Any, Any]:
+def fixed_text(text: str) -> np.ndarray[Any, Any]:
     """Text of fixed length: unlike variable text it lies where the file has checksums."""
     raw = text.encode()
     return np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw)))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """An attribute's value as plain Python."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
+        return [plain(item) for item in value.tolist()]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     return value if isinstance(value, str | bool | int | float | list) else str(value)

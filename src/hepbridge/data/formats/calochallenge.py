@@ -24,7 +24,7 @@ from hepbridge.core.errors import DataError
 from hepbridge.core.files import atomic_path
 from hepbridge.data.formats.attributes import UNITS_KEY, read_attributes, write_attributes
 from hepbridge.data.formats.base import Block, Format, Reader, agreed, check_unit, damaged
-from hepbridge.data.formats.hdf5 import check_declared
+from hepbridge.data.formats.hdf5 import check_declared, open_hdf5
 from hepbridge.data.formats.packing import PackedRows, can_be_packed
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import UNITS, Showers
@@ -57,7 +57,7 @@ class CaloChallengeReader(Reader):
     ) -> None:
         self.path, self.allow_empty_showers = path, allow_empty_showers
         with damaged(path):
-            self._file = h5py.File(path, "r")
+            self._file = open_hdf5(path)
             try:
                 self._open(geometry, unit)
             except BaseException:

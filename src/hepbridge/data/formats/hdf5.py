@@ -1,7 +1,8 @@
-"""What an HDF5 file declares is checked before any memory is taken for it."""
+"""HDF5 files are opened here: what they declare is checked before the library trusts it."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,31 @@ import h5py
 
 from hepbridge.core.errors import DataError
 
-__all__ = ["check_declared", "passes"]
+__all__ = ["check_declared", "open_hdf5", "passes"]
 
 # Deflate packs at most 1032 : 1. A dataset that declares far more than its stored bytes can hold
 # is damaged or hostile; small ones are harmless.
 MAX_RATIO, HARMLESS_BYTES = 2000, 1 << 26
+
+_HEAP, _HEAD = (
+    b"GCOL\x01\x00\x00\x00",
+    16,
+)  # a collection of the global heap; header of it, of an object
+
+
+def open_hdf5(path: str | Path) -> h5py.File:
+    """The file, open for reading.
+
+    Raises OSError as h5py does, DataError if its text cannot be read without harm (`_check_heaps`).
+    """
+    file = h5py.File(path, "r")
+    try:
+        if _has_variable_text(file):
+            _check_heaps(Path(path))
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def check_declared(dataset: h5py.Dataset, path: Path) -> None:
@@ -34,7 +55,52 @@ def passes(path: str | Path, test: Callable[[h5py.File], bool]) -> bool:
     try:
         if not (Path(path).is_file() and h5py.is_hdf5(path)):
             return False
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return test(file)
-    except (OSError, RuntimeError, KeyError):
+    except (OSError, RuntimeError, KeyError, DataError):
         return False
+
+
+def _has_variable_text(file: h5py.File) -> bool:
+    """Whether any attribute holds text of variable length, which lies in the global heap."""
+    found = _in_heap(file)
+
+    def look(_: str, member: h5py.HLObject) -> bool | None:
+        return True if _in_heap(member) else None  # None: go on
+
+    return found or bool(file.visititems(look))
+
+
+def _in_heap(holder: h5py.HLObject) -> bool:
+    for name in holder.attrs:
+        kind = h5py.check_string_dtype(holder.attrs.get_id(name).dtype)
+        if kind is not None and kind.length is None:
+            return True
+    return False
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise DataError if a walk through a global heap would never end.
+
+    HDF5 1.14 and 2.0 step from object to object by their sizes. Object 0 is the free space and ends the
+    walk, if its size does; with size 0 the library stays there for ever.
+    """
+    with (
+        open(path, "rb") as handle,
+        mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        start = content.find(_HEAP)
+        while start >= 0:
+            place = start + _HEAD
+            end = min(
+                start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content)
+            )
+            while place + _HEAD <= end:
+                number = int.from_bytes(content[place : place + 2], "little")
+                size = int.from_bytes(content[place + 8 : place + _HEAD], "little")
+                if number == 0 and size == 0:
+                    raise DataError(
+                        f"{path}: the heap of its text is damaged at byte {place}; the file is damaged"
+                    )
+                place += size if number == 0 else _HEAD + (size + 7) // 8 * 8
+            start = content.find(_HEAP, start + 1)

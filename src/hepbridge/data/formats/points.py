@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import DataError
 from hepbridge.core.files import atomic_path
 from hepbridge.data.cell_map import CellMap
+from hepbridge.data.formats.attributes import plain
 from hepbridge.data.formats.base import check_unit, damaged
-from hepbridge.data.formats.hdf5 import check_declared, passes
+from hepbridge.data.formats.hdf5 import check_declared, open_hdf5, passes
 from hepbridge.data.points import PointShowers, check_offsets
 from hepbridge.data.showers import UNITS, row_ids
 
@@ -52,7 +53,7 @@ def open_points(path: str | Path, *, cells: CellMap | None = None) -> PointReade
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with damaged(path):
-        file = h5py.File(path, "r")
+        file = open_hdf5(path)
         try:
             reader = _reader_of(file)
             if reader is None:
@@ -103,7 +104,7 @@ class PointReader(ABC):
         for name in file:
             if isinstance(file.get(name), h5py.Dataset):
                 check_declared(file[name], path)
-        self.meta = {str(k): _plain(v) for k, v in file.attrs.items()}
+        self.meta = {str(k): plain(v) for k, v in file.attrs.items()}
         self.unit = check_unit(str(self.meta.pop("units", "MeV")), path)
         self._incident_unit = check_unit(str(self.meta.pop("incident_units", self.unit)), path)
         order = str(self.meta.pop("columns", " ".join(COLUMNS))).replace(",", " ").split()
@@ -295,10 +296,3 @@ def _reader_of(file: h5py.File) -> type[PointReader] | None:
         ):
             return reader
     return None
-
-
-def _plain(value: Any) -> Any:
-    """An attribute's value as plain Python."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from hepbridge.core.errors import DataError, HepbridgeError
 from hepbridge.core.files import atomic_path
-from hepbridge.data.formats.attributes import read_attributes, write_attributes
+from hepbridge.data.formats.attributes import fixed_text, plain, read_attributes, write_attributes
 from hepbridge.data.formats.base import damaged
-from hepbridge.data.formats.hdf5 import check_declared, passes
+from hepbridge.data.formats.hdf5 import check_declared, open_hdf5, passes
 from hepbridge.data.tables import Table
 
 __all__ = ["is_tables", "load_tables", "read_tables_manifest", "save_tables"]
@@ -71,7 +71,7 @@ def load_tables(path: str | Path, names: Iterable[str] | None = None) -> dict[st
     Raises DataError if the file is none of tables, damaged, or lacks a table or a part of one.
     """
     path = _existing(path)
-    with damaged(path), h5py.File(path, "r") as file:
+    with damaged(path), open_hdf5(path) as file:
         meta = _file_meta(file, path)[0]
         there = [name for name in file if isinstance(file[name], h5py.Group)]
         wanted = there if names is None else list(names)
@@ -87,7 +87,7 @@ def read_tables_manifest(path: str | Path) -> dict[str, Any] | None:
     """What the writer of a file of tables stored about its job; None if there is no such thing."""
     try:
         path = _existing(path)
-        with damaged(path), h5py.File(path, "r") as file:
+        with damaged(path), open_hdf5(path) as file:
             return _file_meta(file, path)[1]
     except HepbridgeError:
         return None
@@ -96,7 +96,7 @@ def read_tables_manifest(path: str | Path) -> dict[str, Any] | None:
 def _write(group: h5py.Group, table: Table, path: str | Path) -> None:
     for name, column in table.columns.items():
         dataset = _dataset(group, f"{COLUMNS}/{_checked(name, path)}", column)
-        dataset.attrs[UNIT_KEY] = table.units[name]
+        dataset.attrs[UNIT_KEY] = fixed_text(table.units[name])
     for kind, members in ((DEFINED, table.defined), (FLAGS, table.flags)):
         for name, mask in members.items():
             _dataset(group, f"{kind}/{_checked(name, path)}", mask)
@@ -155,7 +155,7 @@ def _read(group: h5py.Group, meta: Mapping[str, Any], path: Path) -> Table:
             raise DataError(
                 f"{path}: column {key!r} of table {name!r} has no attribute {UNIT_KEY!r}"
             )
-        units[key] = str(dataset.attrs[UNIT_KEY])
+        units[key] = str(plain(dataset.attrs[UNIT_KEY]))
     own, _, _ = read_attributes(group, path)
     others = {}
     for key in (EVENT_ID, WEIGHTS):

@@ -1,0 +1,56 @@
+"""HDF5 files that would never end: text in a heap whose walk does not move on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hepbridge.core.errors import DataError
+from hepbridge.data import io
+from hepbridge.data.formats.hdf5 import open_hdf5
+from hepbridge.data.formats.points import load_points
+from hepbridge.data.formats.tables import is_tables, load_tables
+
+
+def _foreign(path: Path, **attributes: str) -> Path:
+    with h5py.File(path, "w") as file:
+        file["incident_energies"] = np.full((3, 1), 100.0)
+        file["showers"] = np.ones((3, 100))
+        for name, text in attributes.items():
+            file.attrs[name] = text  # h5py writes text of variable length
+    return path
+
+
+def _spoil(path: Path) -> None:
+    """Size 0 for the free space, object 0, of every collection of the heap."""
+    content = bytearray(path.read_bytes())
+    start = content.find(b"GCOL\x01")
+    assert start >= 0
+    while start >= 0:
+        place = start + 16
+        while int.from_bytes(content[place : place + 2], "little"):
+            size = int.from_bytes(content[place + 8 : place + 16], "little")
+            place += 16 + (size + 7) // 8 * 8
+        content[place + 8 : place + 16] = bytes(8)
+        start = content.find(b"GCOL\x01", start + 1)
+    path.write_bytes(content)
+
+
+def test_text_of_variable_length_is_read(tmp_path: Path) -> None:
+    path = _foreign(tmp_path / "a.h5", particle="e-", detector="x" * 5000, note="ünïcode")
+    with open_hdf5(path) as file:
+        assert file.attrs["particle"] == "e-" and len(file.attrs["detector"]) == 5000
+    assert io.load(path).meta["note"] == "ünïcode"
+
+
+@pytest.mark.parametrize("read", [open_hdf5, io.load, load_points, load_tables])
+def test_a_heap_without_an_end_is_refused(tmp_path: Path, read: object) -> None:
+    """Without the check these calls never return (the time limit of the test ends them)."""
+    path = _foreign(tmp_path / "a.h5", format="hepbridge-tables")
+    _spoil(path)
+    with pytest.raises(DataError, match="heap of its text is damaged at byte"):
+        read(path)  # type: ignore[operator]
+    assert not is_tables(path)
