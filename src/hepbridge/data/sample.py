@@ -13,6 +13,10 @@ the largest of 20, 50 and 80 GeV::
     0.061  0.028  0.018  0.037   0.007       0.001      0.0003
 
 Of 300,000 cells 5 cross the 1 MeV threshold and none the one of 0.1 MeV.
+
+For unfolding there are Z + jet events of two generators, about 60,000 each with 50,000 pairs, at particle
+and at detector level (`zjets`), made by ``hepbridge simulate zjets`` and cut by
+``tools/make_zjets_sample.py``.
 """
 
 from __future__ import annotations
@@ -21,15 +25,18 @@ from pathlib import Path
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.data.formats.calochallenge import CaloChallengeReader
+from hepbridge.data.formats.tables import load_tables
 from hepbridge.data.geometry import SQUIRELS
 from hepbridge.data.showers import Showers
+from hepbridge.data.tables import Table
 
-__all__ = ["ENERGIES", "FIXED", "TRAIN", "load", "path"]
+__all__ = ["ENERGIES", "FIXED", "TRAIN", "ZJETS", "load", "path", "zjets", "zjets_path"]
 
 FOLDER = Path(__file__).parent / "bundled"
 TRAIN = ("train_fast", "train_full")
 FIXED = ("full", "full2", "gflash")
 ENERGIES = (20, 50, 80)  # GeV
+ZJETS = ("a14", "monash")  # configurations of Pythia
 
 
 def path(kind: str, energy: int | None = None) -> Path:
@@ -57,3 +64,21 @@ def load(kind: str, energy: int | None = None) -> Showers:
     """
     with CaloChallengeReader(path(kind, energy), geometry=SQUIRELS) as reader:
         return reader.read()
+
+
+def zjets_path(generator: str) -> Path:
+    """The file of the Z + jet events of a generator; errors as in `zjets`."""
+    if generator not in ZJETS:
+        raise ConfigError(
+            f"there are no bundled Z + jet events of {generator!r}; there are those of "
+            f"{', '.join(ZJETS)}"
+        )
+    return FOLDER / f"zjets_{generator}.h5"
+
+
+def zjets(generator: str) -> dict[str, Table]:
+    """Z + jet events of ``"a14"`` or ``"monash"``: tables ``particle`` and ``detector``, row by row.
+
+    Raises ConfigError if there are none of this generator.
+    """
+    return load_tables(zjets_path(generator))

@@ -81,6 +81,7 @@ class UnfoldingModel:
             "true": self.true,
             "seen": self.seen,
             "transport": None if self.unfolder is None else self.unfolder.transport,
+            "match": None if self.unfolder is None else self.unfolder.match,
             "spectrum": self.spectrum,
             "acceptance": self.acceptance,
         }

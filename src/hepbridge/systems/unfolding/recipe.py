@@ -22,6 +22,7 @@ class UnfoldingRecipe(BaseModel):
         kind: ``generate``: a transport draws the truth of each event; ``reweight``: simulated events
             get weights.
         transport, options: the registered transport of ``generate``, and its arguments.
+        match_marginals: correct the marginals after the training (`Unfolder.finish`).
         iterations: ``generate``: how often the spectrum of the simulation is replaced by the
             unfolded one, 0 for never; ``reweight``: of OmniFold's two steps.
         second_step: of OmniFold; without it the weights of its first step are the answer.
@@ -35,6 +36,7 @@ class UnfoldingRecipe(BaseModel):
 
     kind: Literal["generate", "reweight"]
     transport: str | None = None
+    match_marginals: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
     iterations: Annotated[int, Field(ge=0, le=100)] = 0
     second_step: bool = True

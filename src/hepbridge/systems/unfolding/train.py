@@ -142,6 +142,8 @@ def _generate(
     )
     model.summary["training_seconds"] = round(history.seconds, 1)
     unfolder.transport.to("cpu").eval()
+    if recipe.match_marginals:
+        unfolder.finish(response, seed)
     acceptance = model.acceptance.phases(response, model.true, model.seen, seed)
     fit(acceptance, recipe.classifier_training.settings(), seed=seed, title="acceptance")
 

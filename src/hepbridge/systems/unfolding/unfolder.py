@@ -16,6 +16,7 @@ from hepbridge.core.rng import event_normal, event_uniform, stream
 from hepbridge.systems.unfolding.observables import Observables
 from hepbridge.systems.unfolding.response import Response
 from hepbridge.transforms.event_frame import EventFrame
+from hepbridge.transforms.quantile_match import QuantileMatch
 from hepbridge.transports import TRANSPORTS
 from hepbridge.transports.options import known_options
 
@@ -23,15 +24,17 @@ __all__ = ["Unfolder"]
 
 FURTHER = "further"  # the condition that holds columns which only the detector has
 _ROWS = 8192  # moved at once
+_DRAWS = 2  # of each pair, to correct the marginals
 
 
 class Unfolder(nn.Module):
     r"""A transport between two frames: what was seen in, one possible truth out.
 
-    .. math:: x \sim p_\theta(x \mid y), \qquad x = \Phi_x^{-1}\, T_\theta(\Phi_y\, y, z)
+    .. math:: x \sim p_\theta(x \mid y), \qquad x = \Phi_x^{-1}\, Q\, T_\theta(\Phi_y\, y, z)
 
-    with the `EventFrame` :math:`\Phi` of each level and a transport T that was trained on pairs of
-    events, (x, y), of the response. As :math:`p_\theta(x | y) \propto p(y | x)\, p(x)`, what comes out
+    with the `EventFrame` :math:`\Phi` of each level, a transport T that was trained on pairs of
+    events, (x, y), of the response, and maps Q that correct its marginals (`QuantileMatch`, if `finish`
+    is called). As :math:`p_\theta(x | y) \propto p(y | x)\, p(x)`, what comes out
     still knows the spectrum p(x) of the response, which iteration removes (`prior_iteration`).
 
     Args:
@@ -49,6 +52,7 @@ class Unfolder(nn.Module):
         more = {FURTHER: len(observables.further)} if observables.further else {}
         self.true = EventFrame(dim)
         self.seen = EventFrame(len(observables.detector))
+        self.match = QuantileMatch(dim)
         try:
             self.transport: Any = TRANSPORTS[transport](dim, more, **options)
         except (TypeError, ValueError, RuntimeError, MemoryError) as error:
@@ -65,19 +69,25 @@ class Unfolder(nn.Module):
 
         Raises DataError for negative weights.
         """
-        chosen = response[response.pairs]
-        weights = chosen.weights
-        if weights.min() < 0:
-            raise DataError(
-                f"{int((weights < 0).sum())} pairs of the response have negative weights, with which "
-                "events cannot be drawn; use a response with weights >= 0"
-            )
-        if np.ptp(weights) > 0:
-            chosen = chosen[_drawn(weights, stream(seed, "unfolding", "weights"))]
+        chosen = _pairs(response, seed)
         rng = stream(seed, "unfolding", "frames")
         source, more = self._source(chosen.seen, rng.random((len(chosen), self.seen.columns + 1)))
         target = self.true(chosen.true, rng.random((len(chosen), self.true.columns + 1)))
         yield from self.transport.phases(Pairs(source, target, more, coupled=True), seed)
+
+    def finish(self, response: Response, seed: int) -> None:
+        """Correct the marginals (`QuantileMatch`): draws for the pairs of the response against their truth."""
+        chosen = _pairs(response, seed)
+        made = torch.cat(
+            [
+                z
+                for draw in range(_DRAWS)
+                for _, z in self._moved(chosen.seen, chosen.event_ids, f"finish/{draw}", seed)
+            ]
+        )
+        rng = stream(seed, "unfolding", "finish")
+        target = self.true(chosen.true, rng.random((len(chosen), self.true.columns + 1)))
+        self.match.fit(made.numpy(), target.numpy())
 
     def sample(
         self, seen: NDArray[np.float64], event_ids: NDArray[np.uint64], *, seed: int, draw: int = 0
@@ -87,16 +97,25 @@ class Unfolder(nn.Module):
         Draw number ``draw`` of each event: a function of the seed, that number and the event's id.
         """
         out = np.empty((len(seen), self.true.columns))
+        for rows, z in self._moved(seen, event_ids, str(draw), seed):
+            out[rows] = self.true.inverse(self.match(z))
+        return out
+
+    def _moved(
+        self, seen: NDArray[np.float64], event_ids: NDArray[np.uint64], purpose: str, seed: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """What the transport makes of some rows after the others, in the frame of the particle level."""
         for start in range(0, len(seen), _ROWS):
             rows = slice(start, start + _ROWS)
             ids = event_ids[rows]
-            uniform = event_uniform(seed, f"unfold/frame/{draw}", ids, self.seen.columns + 1)
-            noise = event_normal(seed, f"unfold/{draw}", ids, self.transport.noise_dim)
+            uniform = event_uniform(seed, f"unfold/frame/{purpose}", ids, self.seen.columns + 1)
+            noise = event_normal(seed, f"unfold/{purpose}", ids, self.transport.noise_dim)
             source, more = self._source(seen[rows], uniform)
             with torch.inference_mode():
-                z = self.transport.apply(source, more, torch.from_numpy(noise.astype(np.float32)))
-            out[rows] = self.true.inverse(z)
-        return out
+                yield (
+                    rows,
+                    self.transport.apply(source, more, torch.from_numpy(noise.astype(np.float32))),
+                )
 
     def _source(
         self, seen: NDArray[np.float64], uniform: NDArray[np.float64]
@@ -104,6 +123,20 @@ class Unfolder(nn.Module):
         z = self.seen(seen, uniform)
         own = len(self.observables.particle)
         return z[:, :own], {FURTHER: z[:, own:]} if self.observables.further else {}
+
+
+def _pairs(response: Response, seed: int) -> Response:
+    """The pairs, as many as there are, drawn in proportion to their weights if those differ."""
+    chosen = response[response.pairs]
+    weights = chosen.weights
+    if weights.min() < 0:
+        raise DataError(
+            f"{int((weights < 0).sum())} pairs of the response have negative weights, with which "
+            "events cannot be drawn; use a response with weights >= 0"
+        )
+    if np.ptp(weights) > 0:
+        return chosen[_drawn(weights, stream(seed, "unfolding", "weights"))]
+    return chosen
 
 
 def _drawn(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
