@@ -14,9 +14,9 @@ from unfolding_studies import (
     DRAWS,
     EXPERIMENTS,
     FEW,
-    GENERATIVE,
     ITERATED,
     ITERATIONS,
+    METHODS,
     PAPER_ROWS,
     STEP1,
 )
@@ -29,7 +29,6 @@ TITLES = {
     "monash": "Monash unfolded with A14",
     "vincia": "Vincia unfolded with A14, both without multiparton interactions",
 }
-ONCE = [STEP1, *GENERATIVE]
 AGAIN = [f"{name} ×{ITERATIONS}" for name in ("omnifold", *ITERATED)]
 HEADS = [label_of(name).lower() for name in NAMES]
 Record = Mapping[str, Any]
@@ -69,7 +68,7 @@ def page(found: Record) -> str:
         parts += [
             f"## {title}",
             f"![Every observable with its ratio to the truth](unfolding-{study}.png)",
-            _many(found[study], ["prior", "data", *ONCE]),
+            _many(found[study], ["prior", "data", STEP1, *METHODS[STUDIES[study][0]]]),
             f"With {ITERATIONS} iterations of the prior ({CANDIDATES} draws of each event), or of OmniFold:",
             _many(found[study], AGAIN),
             f"{EXPERIMENTS} pseudo-experiments of {FEW:,} events, each against the truth of all; in "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,13 @@ from hepbridge.systems.unfolding.train import train_unfolding
 
 GENERATIVE = ["cinn", "fpcd", "sbunfold-paper", "sbunfold-teacher", "sbunfold"]
 ITERATED = ["cinn", "fpcd", "sbunfold"]
+METHODS = {"a14": GENERATIVE, "a14-nompi": ITERATED}  # by response
 ITERATIONS = 5
 STEP1 = "omnifold-step1"
 PAPER_ROWS = 20_000  # of the published bridge: 999 evaluations for each
 CALIBRATED, DRAWS = 20_000, 100
 EXPERIMENTS, FEW = 20, 1_000
+FOR_FEW = {"members": 3, "depth": 1}  # classifiers of a thousand events
 CANDIDATES = 16
 SEED = 11
 
@@ -41,7 +43,7 @@ SEED = 11
 def models(work: Path) -> None:
     """Train every generative method on both responses, once."""
     for name in dict.fromkeys(response for response, _ in STUDIES.values()):
-        for recipe in GENERATIVE:
+        for recipe in METHODS[name]:
             model(work, name, recipe)
 
 
@@ -77,7 +79,7 @@ def _all(
 ) -> Iterator[tuple[str, Table]]:
     simulated = response.level("particle")
     yield STEP1, replace(simulated, weights=step1(response.pairs, data))
-    for recipe in GENERATIVE:
+    for recipe in METHODS[STUDIES[study][0]]:
         rows = slice(PAPER_ROWS if recipe == "sbunfold-paper" else None)
         trained = model(work, STUDIES[study][0], recipe)
         yield recipe, drawn(trained, measured.level("detector")[rows])
@@ -104,31 +106,48 @@ def as_table(values: NDArray[np.float64], like: Table) -> Table:
 
 
 def iterated(
-    work: Path, name: str, recipe: str, pairs: Response, data: Data, iterations: int
+    work: Path,
+    name: str,
+    recipe: str,
+    pairs: Response,
+    data: Data,
+    iterations: int,
+    classifier: Mapping[str, int] | None = None,
 ) -> UnfoldingModel:
     return train_unfolding(
         pairs,
         data,
         recipe=recipe,
-        overrides=[f"iterations={iterations}", f"candidates={CANDIDATES}"],
+        overrides=[
+            f"iterations={iterations}",
+            f"candidates={CANDIDATES}",
+            *(f"classifier.{key}={value}" for key, value in (classifier or {}).items()),
+        ],
         start=model(work, name, recipe),
         seed=SEED,
     )
 
 
-def weighted(response: Sample, data: Data, iterations: int) -> Table:
+def weighted(
+    response: Sample, data: Data, iterations: int, classifier: Mapping[str, int] | None = None
+) -> Table:
     """The simulated pairs with the weights of OmniFold."""
     trained = train_unfolding(
         response.pairs,
         data,
         recipe="omnifold",
-        overrides=[f"iterations={iterations}"],
+        overrides=[
+            f"iterations={iterations}",
+            *(f"classifier.{key}={value}" for key, value in (classifier or {}).items()),
+        ],
         seed=SEED,
     )
     return reweight(trained, replace(response.level("particle"), flags={}), seed=SEED)
 
 
-def step1(pairs: Response, data: Data) -> NDArray[np.float64]:
+def step1(
+    pairs: Response, data: Data, classifier: Mapping[str, int] | None = None
+) -> NDArray[np.float64]:
     """Weights of one classifier at detector level."""
     recipe = load_unfolding_recipe("omnifold-step1")
     frame = UnfoldingModel.empty(load_unfolding_recipe("cinn"), pairs.observables).seen
@@ -140,7 +159,10 @@ def step1(pairs: Response, data: Data) -> NDArray[np.float64]:
         seed=SEED,
         data_weights=data.weights,
         settings=OmniFoldSettings(
-            iterations=1, second_step=False, training=recipe.classifier_training.settings()
+            iterations=1,
+            second_step=False,
+            classifier=dict(classifier or {}),
+            training=recipe.classifier_training.settings(),
         ),
     )
     return found.weights
@@ -158,11 +180,13 @@ def few(work: Path, study: str) -> dict[str, Any]:
         rows = slice(k * FEW, (k + 1) * FEW)
         tables: dict[str, Table] = {"truth": particle[rows]}
         data = measured.data(rows)
-        tables[STEP1] = replace(response.level("particle"), weights=step1(response.pairs, data))
-        for recipe in GENERATIVE:
+        tables[STEP1] = replace(
+            response.level("particle"), weights=step1(response.pairs, data, FOR_FEW)
+        )
+        for recipe in METHODS[STUDIES[study][0]]:
             tables[recipe] = drawn(model(work, STUDIES[study][0], recipe), detector[rows])
-        tables["omnifold ×2"] = weighted(response, data, 2)
-        trained = iterated(work, STUDIES[study][0], "sbunfold", response.pairs, data, 2)
+        tables["omnifold ×2"] = weighted(response, data, 2, FOR_FEW)
+        trained = iterated(work, STUDIES[study][0], "sbunfold", response.pairs, data, 2, FOR_FEW)
         tables["sbunfold ×2"] = drawn(trained, detector[rows])
         for name, table in tables.items():
             found.setdefault(name, []).append(
