@@ -19,6 +19,7 @@ from hepbridge.weighters.contrast import Contrast
 __all__ = ["Candidates", "iterate"]
 
 _MOST_ROWS = 300_000  # of the unfolded side of a classifier
+_MOST_DRAWS = 4  # of an event there: more copies of the same events would spoil its early stopping
 
 
 class Candidates:
@@ -99,7 +100,7 @@ def iterate(
     prior = unfolder.true.features(pairs.true)
     own = torch.from_numpy(pairs.weights)
     n = len(candidates.weights)
-    count = max(1, min(len(candidates.draws), _MOST_ROWS // n))
+    count = max(1, min(len(candidates.draws), _MOST_DRAWS, _MOST_ROWS // n))
     for k in range(iterations):
         now = spectrum if k else None
         chosen = candidates.choose(now, count)
