@@ -67,3 +67,24 @@ def test_parts_that_are_not_there(part: tuple) -> None:
         ConfigError, match=r"has no part .*; it has train_fast, train_full without energy"
     ):
         sample.load(*part)
+
+
+@pytest.mark.parametrize("generator", sample.ZJETS)
+def test_events_for_unfolding(generator: str) -> None:
+    """50,000 pairs at both levels, with masks, provenance and few bits."""
+    tables = sample.zjets(generator)
+    particle, detector = tables["particle"], tables["detector"]
+    both = particle.flag("pass") & detector.flag("pass") & particle.flag("matched")
+    assert both.sum() == 50_000 and 55_000 < len(particle) == len(detector) < 65_000
+    np.testing.assert_array_equal(particle.event_ids, detector.event_ids)
+    assert particle.units["mass"] == "GeV" and "z_g" in particle.defined
+    mass = particle.column("mass")[particle.is_defined("mass")]
+    assert 10 < mass.mean() < 30
+    assert not (mass.view(np.uint64) & np.uint64((1 << 40) - 1)).any()
+    assert "8.317" in str(particle.meta)
+    assert sample.zjets_path(generator).stat().st_size < 5_000_000
+
+
+def test_no_events_of_other_generators() -> None:
+    with pytest.raises(ConfigError, match="those of a14, monash"):
+        sample.zjets("herwig")

@@ -52,9 +52,7 @@ def _iterations(found: Mapping[str, Any]) -> Plate:
                 (int(n), row[name][0]) for n, row in found[method].items() if int(n) >= 0
             )
             ax.plot(*zip(*points, strict=True), "o-", color=colour, label=method, markersize=4)
-        ax.axhline(
-            found["sbunfold"]["-1"][name][0], color="#777777", linestyle="--", label="wrong prior"
-        )
+        ax.axhline(found["sbunfold"]["-1"][name][0], color="#777777", linestyle="--", label="prior")
         ax.axhline(found["floor"][name], color="#777777", linestyle=":", label="truth, twice")
         ax.set(yscale="log", ylabel=f"EMD × 10, {symbol_of(name)}")
         if k // 3:

@@ -83,9 +83,11 @@ def page(found: Record) -> str:
         "![Calibration curves](unfolding-calibration.png)",
         _coverage(found["calibration"]),
         "## A wrong prior",
-        "The simulated jets are made heavier and fuller (weights e^{0.5 z} in the standardised logarithms "
-        "of mass and multiplicity), and unfold events of the right spectrum. Iterations take the prior out: "
-        "distance to the truth (EMD × 10) against the number of iterations.",
+        f"Pseudo-data of {found['prior']['n']:,} events for which the simulated spectrum is wrong: of those "
+        "of the closure study, each is kept with a probability in proportion to e^{0.5 z} in the "
+        "standardised logarithms of mass and multiplicity, cut at e^{±1.5}. The detector is the same, the "
+        "jets are heavier and fuller. Iterations take the prior out: distance to the truth (EMD × 10) "
+        "against the number of iterations.",
         "![Distances against iterations](unfolding-prior.png)",
         _prior(found["prior"]),
         "## Misses and fakes",
@@ -186,7 +188,7 @@ def _prior(record: Record) -> str:
     rows = []
     for method in ("sbunfold", "omnifold"):
         for count, row in sorted(record[method].items(), key=lambda item: int(item[0])):
-            head = "wrong prior" if count == "-1" else f"`{method}`, {count} iterations"
+            head = "prior" if count == "-1" else f"`{method}`, {count} iterations"
             if count == "-1" and method == "omnifold":
                 continue
             rows.append([head, *(number(row[o][0]) for o in NAMES)])

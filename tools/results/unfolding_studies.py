@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unfolding_figures import spectra
 from unfolding_samples import NAMES, STUDIES, Sample
 
+from hepbridge.core.rng import stream
 from hepbridge.data.tables import Table
 from hepbridge.metrics.distance import wasserstein
 from hepbridge.metrics.unfolding.distances import EMD_SCALE, TRIANGULAR_SCALE, triangular
@@ -231,52 +232,43 @@ def calibration(work: Path) -> dict[str, Any]:
 
 
 def prior(work: Path) -> dict[str, Any]:
-    """Pseudo-data of the response's own kind, unfolded with a response that was reweighted wrongly.
+    """Pseudo-data that the simulated spectrum is wrong for: iteration by iteration.
 
-    The response is tilted by exp(0.5 z) in the standardised logarithm of the mass and
-    multiplicity alike, so that its jets are heavier and fuller than those of the data.
+    Of the pseudo-data of the closure study, events are kept with a probability in proportion to
+    exp(0.5 z) in the standardised logarithms of mass and multiplicity alike, cut at exp(±1.5): heavier and
+    fuller jets than those of the response, in the same detector.
     """
     response, measured = (Sample(work, name) for name in STUDIES["closure"])
-    pairs = response.pairs
-    tilt = np.zeros(len(pairs))
+    tilt = np.zeros(len(measured.pairs))
     for column in (NAMES.index("mass"), NAMES.index("multiplicity")):
-        z = np.log(pairs.true[:, column])
+        z = np.log(measured.pairs.true[:, column])
         tilt += 0.5 * (z - z.mean()) / z.std()
-    weights = np.exp(np.clip(tilt, -3, 3))
-    weights /= weights.mean()
-    wrong = pairs.weighted(weights)
-    data, truth = measured.data(), measured.level("particle")
-    file = work / "models" / "wrong-sbunfold.safetensors"
-    trained = train_unfolding(wrong, recipe="sbunfold", output=file, resume=True)
-    out: dict[str, Any] = {}
+    chance = np.exp(np.clip(tilt, -1.5, 1.5) - 1.5)
+    kept = np.flatnonzero(stream(SEED, "tilt").random(len(tilt)) < chance)
+    truth, seen = measured.level("particle")[kept], measured.level("detector")[kept]
+    data = Data.from_table(replace(seen, flags={}), measured.whole.observables)
+    trained = model(work, "a14", "sbunfold")
+    out: dict[str, Any] = {"sbunfold": {}, "omnifold": {}, "n": len(kept)}
 
     def keep(name: str, iterations: int, table: Table) -> None:
-        out.setdefault(name, {})[str(iterations)] = {
-            observable: _distances(truth, table, observable) for observable in NAMES
-        }
+        out[name][str(iterations)] = {o: _distances(truth, table, o) for o in NAMES}
 
-    tilted = replace(response.level("particle"), weights=weights)
     for name in ("sbunfold", "omnifold"):
-        keep(name, -1, tilted)
-    for iterations in (0, 1, 2, 4, 8):
-        model_ = trained
-        if iterations:
-            model_ = train_unfolding(
-                wrong,
-                data,
-                recipe="sbunfold",
-                overrides=[f"iterations={iterations}", f"candidates={2 * CANDIDATES}"],
-                start=trained,
-                seed=SEED,
-            )
-            folded = train_unfolding(
-                wrong, data, recipe="omnifold", overrides=[f"iterations={iterations}"], seed=SEED
-            )
-            keep("omnifold", iterations, reweight(folded, replace(tilted, flags={}), seed=SEED))
-        keep("sbunfold", iterations, drawn(model_, measured.level("detector")))
+        keep(name, -1, response.level("particle"))
+    keep("sbunfold", 0, drawn(trained, seen))
+    for iterations in (1, 2, 4, 8):
+        changed = train_unfolding(
+            response.pairs,
+            data,
+            recipe="sbunfold",
+            overrides=[f"iterations={iterations}", f"candidates={2 * CANDIDATES}"],
+            start=trained,
+            seed=SEED,
+        )
+        keep("sbunfold", iterations, drawn(changed, seen))
+        keep("omnifold", iterations, weighted(response, data, iterations))
     half = len(truth) // 2
-    first, second = truth[:half], truth[half:]
-    by_chance = {o: _distances(first, second, o)[0] / 2**0.5 for o in NAMES}
+    by_chance = {o: _distances(truth[:half], truth[half:], o)[0] / 2**0.5 for o in NAMES}
     return {**out, "floor": by_chance}
 
 

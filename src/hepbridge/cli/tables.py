@@ -103,8 +103,12 @@ class Reader:
         return {"particle": self.table(path, 0), "detector": self.table(path, 1)}
 
     def _read(self, path: Path) -> dict[str, Table]:
+        from hepbridge.data.sample import ZJETS, zjets_path
         from hepbridge.data.table_files import read_tables
 
+        bundled = {f"zjets-{generator}": generator for generator in ZJETS}
+        if str(path) in bundled and not path.exists():
+            return read_tables(zjets_path(bundled[str(path)]))
         return read_tables(path, units=self.units, weights=self.weights)
 
 
