@@ -25,7 +25,9 @@ QUICK = [
     "options.teacher_options.width=32",
     "options.teacher_options.depth=2",
     "classifier.train_steps=100",
+    "acceptance.train_steps=100",
 ]
+OTHER = ["--set", "classifier.members=2"]  # the start need not have it
 SET = [word for entry in QUICK for word in ("--set", entry)]
 
 
@@ -81,7 +83,9 @@ def test_from_response_to_report(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_iterations_go_on_from_a_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     words = ("--response", "response.h5", "--data", "data.h5", "--from", "m.safetensors")
-    found = good("train", "sbunfold", *words, "--iterations", 2, "-o", "i.safetensors", *SET)
+    found = good(
+        "train", "sbunfold", *words, "--iterations", 2, "-o", "i.safetensors", *SET, *OTHER
+    )
     assert [step["iteration"] for step in found["iterations"]] == [1, 2]
     weighted = good(
         "apply", "i.safetensors", "response.h5", "--level", "particle", "-o", "w.parquet"

@@ -21,7 +21,7 @@ from unfolding_toys import posterior, richardson_lucy, tables
 
 N = 20_000
 BRIDGE = ["options.steps=10", "options.width=64", "options.depth=2", "options.train_steps=1500"]
-FAST = ["classifier.train_steps=400", "classifier.width=32"]
+FAST = [f"{kind}.train_steps=400" for kind in ("classifier", "acceptance")]
 
 
 def _response(seed: int = 1, **options: object) -> Response:

@@ -22,7 +22,7 @@ from hepbridge.metrics.unfolding.evaluation import evaluate_posteriors, evaluate
 from hepbridge.metrics.unfolding.observables import PUBLISHED, values_of
 from hepbridge.systems.unfolding.apply import posterior, reweight, unfold
 from hepbridge.systems.unfolding.data import Data
-from hepbridge.systems.unfolding.model_file import UnfoldingModel
+from hepbridge.systems.unfolding.model_file import UnfoldingModel, load_unfolding
 from hepbridge.systems.unfolding.omnifold import OmniFoldSettings, omnifold
 from hepbridge.systems.unfolding.recipe import load_unfolding_recipe
 from hepbridge.systems.unfolding.response import Response
@@ -51,6 +51,8 @@ def models(work: Path) -> None:
 def model(work: Path, response: str, recipe: str) -> UnfoldingModel:
     file = work / "models" / f"{response}-{recipe}.safetensors"
     file.parent.mkdir(exist_ok=True)
+    if file.exists():
+        return load_unfolding(file)
     return train_unfolding(Sample(work, response).whole, recipe=recipe, output=file, resume=True)
 
 
@@ -241,7 +243,7 @@ def prior(work: Path) -> dict[str, Any]:
     response, measured = (Sample(work, name) for name in STUDIES["closure"])
     tilt = np.zeros(len(measured.pairs))
     for column in (NAMES.index("mass"), NAMES.index("multiplicity")):
-        z = np.log(measured.pairs.true[:, column])
+        z = np.log(np.maximum(measured.pairs.true[:, column], 1.0))
         tilt += 0.5 * (z - z.mean()) / z.std()
     chance = np.exp(np.clip(tilt, -1.5, 1.5) - 1.5)
     kept = np.flatnonzero(stream(SEED, "tilt").random(len(tilt)) < chance)

@@ -70,7 +70,7 @@ class UnfoldingModel:
             made.unfolder = Unfolder(observables, recipe.transport or "", recipe.options)
             made.true, made.seen = made.unfolder.true, made.unfolder.seen
             inputs = [len(f.table) + more for f, more in zip((true, seen), masked, strict=True)]
-            made.acceptance = Acceptance(inputs[0], inputs[1], recipe.classifier)
+            made.acceptance = Acceptance(inputs[0], inputs[1], recipe.acceptance)
         if spectrum:
             made.spectrum = Spectrum(made.true, masked[0], recipe.classifier)
         return made

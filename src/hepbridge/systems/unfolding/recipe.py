@@ -27,8 +27,8 @@ class UnfoldingRecipe(BaseModel):
             unfolded one, 0 for never; ``reweight``: of OmniFold's two steps.
         second_step: of OmniFold; without it the weights of its first step are the answer.
         candidates: draws of each event from which an iterated spectrum chooses.
-        classifier, classifier_training: of the density ratios: the iterations', of what the
-            detector misses and makes up, and of backgrounds.
+        classifier, classifier_training: of the density ratios of iterations and of backgrounds.
+        acceptance: of those of what the detector misses and makes up.
         training: of the transport.
     """
 
@@ -42,6 +42,7 @@ class UnfoldingRecipe(BaseModel):
     second_step: bool = True
     candidates: Annotated[int, Field(ge=1, le=1000)] = 32
     classifier: dict[str, Any] = Field(default_factory=dict)
+    acceptance: dict[str, Any] = Field(default_factory=dict)
     classifier_training: RecipeTraining = RecipeTraining()
     training: RecipeTraining = RecipeTraining()
 

@@ -222,7 +222,11 @@ def _steps(result: OmniFold) -> list[dict[str, Any]]:
 def _take_over(model: UnfoldingModel, start: UnfoldingModel) -> None:
     """All that was learned from a response. Raises ConfigError if the model is of another kind."""
     mine, theirs = model.recipe, start.recipe
-    if (mine.transport, mine.options) != (theirs.transport, theirs.options):
+    if (mine.transport, mine.options, mine.acceptance) != (
+        theirs.transport,
+        theirs.options,
+        theirs.acceptance,
+    ):
         raise ConfigError(
             f"the model to start from has transport {theirs.transport!r} with other options than the "
             f"recipe's {mine.transport!r}; name the recipe that it was trained with"
