@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import LogLocator, NullFormatter
 from unfolding_samples import NAMES
 
 from hepbridge.data.tables import Table
 from hepbridge.metrics.unfolding.observables import observables_of
 from hepbridge.report.plate import Plate, grid_of, new_figure, write_picture
 from hepbridge.report.style import styles
-from hepbridge.report.unfolding import symbol_of
+from hepbridge.report.unfolding import label_of, symbol_of
 from hepbridge.report.unfolding_calibration import calibration_plate
 from hepbridge.report.unfolding_figures import observable_plate
 
@@ -41,9 +42,9 @@ def figures(found: Mapping[str, Any], work: Path, docs: Path) -> None:
 
 
 def _iterations(found: Mapping[str, Any]) -> Plate:
-    figure = new_figure(9.6, 5.4)
+    figure = new_figure(9.6, 5.6)
     grid = grid_of(
-        figure, 2, 3, left=0.75, right=0.12, bottom=0.55, top=0.45, wspace=0.3, hspace=0.4
+        figure, 2, 3, left=0.8, right=0.12, bottom=0.55, top=0.75, wspace=0.28, hspace=0.36
     )
     for k, name in enumerate(NAMES):
         ax = figure.add_subplot(grid[k // 3, k % 3])
@@ -52,15 +53,20 @@ def _iterations(found: Mapping[str, Any]) -> Plate:
                 (int(n), row[name][0]) for n, row in found[method].items() if int(n) >= 0
             )
             ax.plot(*zip(*points, strict=True), "o-", color=colour, label=method, markersize=4)
-        ax.axhline(found["sbunfold"]["-1"][name][0], color="#777777", linestyle="--", label="prior")
-        ax.axhline(found["floor"][name], color="#777777", linestyle=":", label="truth, twice")
-        ax.set(yscale="log", ylabel=f"EMD × 10, {symbol_of(name)}")
+        ax.axhline(found["sbunfold"]["-1"][name][0], color="#777777", ls="--", label="prior")
+        ax.axhline(found["floor"][name], color="#777777", ls=":", label="truth, twice")
+        ax.set(yscale="log")
+        ax.set_title(f"{label_of(name)} {symbol_of(name)}", fontsize=9)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        if k % 3 == 0:
+            ax.set_ylabel("EMD × 10")
         if k // 3:
             ax.set_xlabel("Iterations")
         if k == 0:
-            figure.legend(
-                *ax.get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False
-            )
+            handles = ax.get_legend_handles_labels()
+            figure.legend(*handles, loc="upper center", ncols=4, frameon=False)
     return Plate(
         "prior", "Iterations from a wrong prior", "", "Distance against iterations", figure
     )
