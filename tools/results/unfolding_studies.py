@@ -278,6 +278,8 @@ def acceptance(work: Path) -> dict[str, Any]:
     """Everything that passes, misses and fakes included: the number of events, and the distances."""
     out: dict[str, Any] = {}
     for study, (name, other) in STUDIES.items():
+        if not (work / f"{other}.h5").exists():
+            continue
         response, measured = Sample(work, name), Sample(work, other)
         truth = measured.level("particle", passing=True)
         events = measured.level("detector", passing=True)

@@ -79,7 +79,7 @@ def train(
     ] = None,
     iterations: Annotated[
         int | None,
-        typer.Option(min=0, help="How often the simulated spectrum is replaced by the unfolded."),
+        typer.Option(min=0, help="Of OmniFold: how often the simulated spectrum is improved."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML file that changes the recipe.")
@@ -150,14 +150,9 @@ def train(
 
 def _step(step: dict[str, Any]) -> str:
     """One iteration in words."""
-    if "detector_auc" in step:
-        return (
-            f"iteration {step['iteration']}: data against simulation AUC {step['detector_auc']:.4f}, "
-            f"reweighted {step['detector_auc_after']:.4f}"
-        )
     return (
-        f"iteration {step['iteration']}: {step['effective_fraction']:.3f} of the simulated events "
-        f"and {step['effective_candidates']:.1f} draws of an event still count"
+        f"iteration {step['iteration']}: data against simulation AUC {step['detector_auc']:.4f}, "
+        f"reweighted {step['detector_auc_after']:.4f}"
     )
 
 

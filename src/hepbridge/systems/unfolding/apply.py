@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.data.tables import Table
 from hepbridge.systems.unfolding.bootstrap import poisson_weights
+from hepbridge.systems.unfolding.candidates import Candidates
 from hepbridge.systems.unfolding.data import Data
 from hepbridge.systems.unfolding.model_file import UnfoldingModel
-from hepbridge.systems.unfolding.prior_iteration import Candidates
 from hepbridge.systems.unfolding.response import passing
 from hepbridge.training import fit
 from hepbridge.weighters.contrast import Contrast
@@ -24,6 +24,8 @@ from hepbridge.weighters.density_ratio import DensityRatio
 __all__ = ["DRAWS_KEY", "UNFOLDED_KEY", "posterior", "reweight", "unfold", "unfolded_column"]
 
 log = logging.getLogger(__name__)
+
+_FEW = 3.0  # draws that count: with fewer the iterated spectrum has too little to choose from
 
 UNFOLDED_KEY, DRAWS_KEY = "unfolded", "draws"  # in the provenance of a table: what was added to it
 
@@ -90,7 +92,11 @@ def posterior(model: UnfoldingModel, data: Data, *, seed: int, samples: int) -> 
     count = samples
     if model.spectrum is not None:
         count = max(model.recipe.candidates, 2 * samples)
-    candidates = Candidates(model.unfolder, data.seen, data.event_ids, data.weights, count, seed)
+    candidates = Candidates(model.unfolder, data.seen, data.event_ids, count, seed)
+    if model.spectrum is not None:
+        left = candidates.effective(model.spectrum)
+        tell = log.warning if left < _FEW else log.info
+        tell("of %d draws of an event %.1f still count under the iterated spectrum", count, left)
     return candidates.choose(model.spectrum, samples)
 
 

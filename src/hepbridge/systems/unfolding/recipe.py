@@ -23,10 +23,10 @@ class UnfoldingRecipe(BaseModel):
             get weights.
         transport, options: the registered transport of ``generate``, and its arguments.
         match_marginals: correct the marginals after the training (`Unfolder.finish`).
-        iterations: ``generate``: how often the spectrum of the simulation is replaced by the
-            unfolded one, 0 for never; ``reweight``: of OmniFold's two steps.
+        iterations: of OmniFold's two steps. ``reweight``: the answer; ``generate``: the spectrum that
+            then takes the place of the simulated one in the posteriors, 0: none.
         second_step: of OmniFold; without it the weights of its first step are the answer.
-        candidates: draws of each event from which an iterated spectrum chooses.
+        candidates: draws of each event among which an iterated spectrum chooses.
         classifier, classifier_training: of the density ratios of iterations and of backgrounds.
         acceptance: of those of what the detector misses and makes up.
         training: of the transport.

@@ -22,7 +22,6 @@ from hepbridge.core.protocols import Phase
 from hepbridge.systems.unfolding.data import Data
 from hepbridge.systems.unfolding.model_file import UnfoldingModel, load_unfolding
 from hepbridge.systems.unfolding.omnifold import OmniFold, OmniFoldSettings, omnifold
-from hepbridge.systems.unfolding.prior_iteration import Candidates, iterate
 from hepbridge.systems.unfolding.recipe import UnfoldingRecipe, load_unfolding_recipe
 from hepbridge.systems.unfolding.response import Response
 from hepbridge.training import fit
@@ -89,15 +88,11 @@ def train_unfolding(
     if data is not None:
         support = data.support(model.seen, response.observables)
         model.summary["data"] = {"events": len(data), "sum": float(data.weights.sum()), **support}
-    if chosen.kind == "generate":
-        if start is None:
-            _generate(model, response, output, device, seed, resume)
-        if chosen.iterations:
-            assert data is not None  # asked before
-            _iterate(model, response, data, seed)
-    else:
+    if chosen.kind == "generate" and start is None:
+        _generate(model, response, output, device, seed, resume)
+    if chosen.iterations:
         assert data is not None  # asked before
-        _reweight(model, response, data, device, seed)
+        _spectrum(model, response, data, device, seed)
     for part in model.parts().values():
         part.to("cpu").eval().requires_grad_(False)
     model.provenance = {
@@ -148,32 +143,10 @@ def _generate(
     fit(acceptance, recipe.classifier_training.settings(), seed=seed, title="acceptance")
 
 
-def _iterate(model: UnfoldingModel, response: Response, data: Data, seed: int) -> None:
-    """The spectrum that the data have, in place of that of the response."""
-    recipe, unfolder = model.recipe, model.unfolder
-    assert unfolder is not None and model.acceptance is not None and model.spectrum is not None
-    purity = model.acceptance.pure(model.seen.features(data.seen)).numpy()
-    candidates = Candidates(
-        unfolder, data.seen, data.event_ids, data.weights, recipe.candidates, seed
-    )
-    steps: list[dict[str, Any]] = []
-    fit(
-        iterate(
-            response, candidates, purity, recipe.iterations, unfolder, model.spectrum, seed, steps
-        ),
-        recipe.classifier_training.settings(),
-        seed=seed,
-        title="iterations",
-    )
-    model.summary["iterations"] = steps
-    pairs = float(response.weights[response.pairs].sum())
-    model.spectrum.total.fill_(float((data.weights * purity).sum()) / pairs)
-
-
-def _reweight(
+def _spectrum(
     model: UnfoldingModel, response: Response, data: Data, device: str, seed: int
 ) -> None:
-    """OmniFold between the response and the data."""
+    """The spectrum at particle level that the data have: OmniFold between the response and them."""
     recipe = model.recipe
     used = response.passes_particle | response.passes_detector
     simulated = response[used]

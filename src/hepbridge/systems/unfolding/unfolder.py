@@ -35,7 +35,7 @@ class Unfolder(nn.Module):
     with the `EventFrame` :math:`\Phi` of each level, a transport T that was trained on pairs of
     events, (x, y), of the response, and maps Q that correct its marginals (`QuantileMatch`, if `finish`
     is called). As :math:`p_\theta(x | y) \propto p(y | x)\, p(x)`, what comes out
-    still knows the spectrum p(x) of the response, which iteration removes (`prior_iteration`).
+    still knows the spectrum p(x) of the response, which iterations replace (`Candidates`).
 
     Args:
         observables: the columns of both levels.
