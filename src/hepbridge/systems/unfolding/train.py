@@ -169,9 +169,7 @@ def _spectrum(
         device=device,
     )
     model.summary["iterations"] = _steps(result)
-    assert model.spectrum is not None  # iterations >= 1
-    if result.weighter is None:
-        raise ConfigError("a model of OmniFold needs its second step")
+    assert model.spectrum is not None and result.weighter is not None  # asked before
     model.spectrum.ratio.load_state_dict(result.weighter.ratio.state_dict())
     model.spectrum.total.fill_(float(result.weighter.total))
 
@@ -220,6 +218,11 @@ def _check(recipe: UnfoldingRecipe, data: Data | None) -> None:
     if recipe.kind == "reweight" and not (recipe.iterations and data is not None):
         raise ConfigError(
             "reweighting is trained on data: name them (--data), with at least one iteration"
+        )
+    if recipe.iterations and not recipe.second_step:
+        raise ConfigError(
+            "OmniFold without its second step has weights for the simulated pairs, but no function that "
+            "could be stored: use hepbridge.systems.unfolding.omnifold in Python"
         )
     if recipe.kind == "generate" and recipe.iterations and data is None:
         raise ConfigError(
