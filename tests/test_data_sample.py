@@ -40,7 +40,8 @@ def test_parts(kind: str, energy: int | None) -> None:
 
 def test_it_is_small() -> None:
     files = list(sample.FOLDER.glob("*"))
-    assert sorted(files) == sorted(sample.path(*part) for part in PARTS)
+    events = [sample.zjets_path(generator) for generator in sample.ZJETS]
+    assert sorted(files) == sorted([*events, *(sample.path(*part) for part in PARTS)])
     assert sum(f.stat().st_size for f in files) <= 10_000_000
 
 
@@ -86,5 +87,5 @@ def test_events_for_unfolding(generator: str) -> None:
 
 
 def test_no_events_of_other_generators() -> None:
-    with pytest.raises(ConfigError, match="those of a14, monash"):
+    with pytest.raises(ConfigError, match="those of a14, vincia"):
         sample.zjets("herwig")

@@ -2,9 +2,10 @@
 
     python tools/make_zjets_sample.py [--work results-work/unfolding]
 
-Writes src/hepbridge/data/bundled/zjets_{a14,monash}.h5: the events with the first 50,000 pairs, as
-far as they pass at one level or the other, with the six observables and the transverse momentum at both
-levels. To be small, values are rounded to 12 mantissa bits (relative error at most 1.2e-4).
+Writes src/hepbridge/data/bundled/zjets_{a14,vincia}.h5 from {a14,vincia}-nompi.h5: the events with the
+first 50,000 pairs, as far as they pass at one level or the other, with the six observables and the
+transverse momentum at both levels. To be small, values are rounded to 12 mantissa bits (relative error at
+most 1.2e-4).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("results-work/unfolding"))
     args = parser.parse_args()
     for name in ZJETS:
-        source = args.work / f"{name}.h5"
+        source = args.work / f"{name}-nompi.h5"
         tables = load_tables(source)
         particle, detector = tables["particle"], tables["detector"]
         passes = particle.flag("pass"), detector.flag("pass")

@@ -71,7 +71,8 @@ def page(found: Record) -> str:
             f"## {title}",
             f"![Every observable with its ratio to the truth](unfolding-{study}.png)",
             _many(found[study], ["prior", "data", STEP1, *METHODS[STUDIES[study][0]]]),
-            f"With {ITERATIONS} iterations of the prior ({CANDIDATES} draws of each event), or of OmniFold:",
+            f"With {ITERATIONS} iterations of OmniFold: its own weights, and `sbunfold` with this spectrum in the "
+            f"place of the simulated one ({CANDIDATES} draws of each event), which amounts to one iteration more:",
             _many(found[study], AGAIN),
             f"{EXPERIMENTS} pseudo-experiments of {FEW:,} events, each against the truth of all; in "
             "brackets the spread between the experiments, not the error of the mean:",

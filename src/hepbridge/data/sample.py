@@ -14,8 +14,8 @@ the largest of 20, 50 and 80 GeV::
 
 Of 300,000 cells 5 cross the 1 MeV threshold and none the one of 0.1 MeV.
 
-For unfolding there are Z + jet events of two generators, about 60,000 each with 50,000 pairs, at particle
-and at detector level (`zjets`), made by ``hepbridge simulate zjets`` and cut by
+For unfolding there are Z + jet events of two generators without multiparton interactions, about 60,000 each
+with 50,000 pairs, at particle and at detector level (`zjets`), made by ``hepbridge simulate zjets`` and cut by
 ``tools/make_zjets_sample.py``.
 """
 
@@ -36,7 +36,7 @@ FOLDER = Path(__file__).parent / "bundled"
 TRAIN = ("train_fast", "train_full")
 FIXED = ("full", "full2", "gflash")
 ENERGIES = (20, 50, 80)  # GeV
-ZJETS = ("a14", "monash")  # configurations of Pythia
+ZJETS = ("a14", "vincia")  # Pythia with the tune A14, and its shower Vincia
 
 
 def path(kind: str, energy: int | None = None) -> Path:
@@ -77,7 +77,9 @@ def zjets_path(generator: str) -> Path:
 
 
 def zjets(generator: str) -> dict[str, Table]:
-    """Z + jet events of ``"a14"`` or ``"monash"``: tables ``particle`` and ``detector``, row by row.
+    """Z + jet events of ``"a14"`` or ``"vincia"``: tables ``particle`` and ``detector``, row by row.
+
+    Without multiparton interactions.
 
     Raises ConfigError if there are none of this generator.
     """
