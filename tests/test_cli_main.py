@@ -51,6 +51,7 @@ def test_commands() -> None:
         "show",
         "simulate",
         "train",
+        "unfold",
     ]
 
 

@@ -30,7 +30,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="sbunfold, cinn, fpcd: truths of single events; omnifold: weights of simulated ones."
+            metavar="RECIPE",
+            help="sbunfold, cinn, fpcd: truths of single events; omnifold: weights of simulated ones.",
         ),
     ],
     response: Annotated[
