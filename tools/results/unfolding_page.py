@@ -74,10 +74,13 @@ def page(found: Record) -> str:
             f"With {ITERATIONS} iterations of OmniFold: its own weights, and `sbunfold` with this spectrum in the "
             f"place of the simulated one ({CANDIDATES} draws of each event), which amounts to one iteration more:",
             _many(found[study], AGAIN),
-            f"{EXPERIMENTS} pseudo-experiments of {FEW:,} events, each against the truth of all; in "
-            "brackets the spread between the experiments, not the error of the mean:",
-            _few(found[f"{study}-few"]),
         ]
+        if f"{study}-few" in found:
+            parts += [
+                f"{EXPERIMENTS} pseudo-experiments of {FEW:,} events, each against the truth of all; in "
+                "brackets the spread between the experiments, not the error of the mean:",
+                _few(found[f"{study}-few"]),
+            ]
     parts += [
         "## Posteriors",
         "How many of the true values lie in the central 68.27 % and 95 % of the posterior draws, in per "
