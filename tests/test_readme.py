@@ -29,7 +29,7 @@ def test_every_command_and_option_shown_exists() -> None:
     lines = [shlex.split(line) for line in blocks.splitlines() if line.startswith("hepbridge ")]
     assert len(lines) >= 4
     for words in lines:
-        command = words[1:3] if words[1] == "simulate" else words[1:2]
+        command = words[1:3] if words[1] in ("simulate", "unfold") else words[1:2]
         shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
         assert shown.exit_code == 0
         for word in words:
