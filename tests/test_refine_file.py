@@ -25,6 +25,7 @@ from hepbridge.core.errors import (
     ModelFileError,
     OutputError,
 )
+from hepbridge.core.local_jobs import run_local
 from hepbridge.data import io, sample
 from hepbridge.data.showers import Showers
 from hepbridge.deploy import refine_job as module
@@ -158,7 +159,7 @@ def test_full_disk_leaves_nothing(folder: Path, tmp_path, monkeypatch) -> None:
 
 def test_a_dead_worker_is_reported(folder: Path, tmp_path) -> None:
     with pytest.raises(HepbridgeError, match="a worker process died"):
-        list(jobs.run_local(jobs.pieces(_dies, jobs.chunks(4, 1), tmp_path), rows=4, workers=2))
+        list(run_local(jobs.pieces(_dies, jobs.chunks(4, 1), tmp_path), rows=4, workers=2))
 
 
 INTERRUPTED = """
@@ -166,6 +167,7 @@ import sys, time
 from pathlib import Path
 from hepbridge.cli.streams import interrupt_on_sigterm
 from hepbridge.core import jobs
+from hepbridge.core.local_jobs import run_local
 from hepbridge.core.files import atomic_path
 
 def work(chunk, path):
@@ -175,7 +177,7 @@ def work(chunk, path):
 
 if __name__ == "__main__":
     interrupt_on_sigterm()
-    list(jobs.run_local(jobs.pieces(work, jobs.chunks(8, 1), Path(sys.argv[1])), rows=8, workers=2))
+    list(run_local(jobs.pieces(work, jobs.chunks(8, 1), Path(sys.argv[1])), rows=8, workers=2))
 """
 
 

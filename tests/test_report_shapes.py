@@ -154,6 +154,8 @@ def test_other_geometries_have_figures_too(geometry) -> None:
     assert {"profiles", "centres", "correlations"} <= plates.keys()
     assert ("layers" in plates) == (geometry is BARREL)
     assert all(p.figure is not None for p in plates.values())
+    polygons = plates["display"].figure.axes[0].collections[0]
+    assert not np.any(polygons._invalid_vertices)  # corners that nobody has written
 
 
 def test_points_are_drawn_as_points() -> None:

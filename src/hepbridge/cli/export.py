@@ -52,15 +52,17 @@ def export(
         "agreement": found.to_dict(),
     }
     if timing:
-        from hepbridge.deploy.onnx.timing import timings
+        from hepbridge.deploy.onnx.timing import overhead, timings
 
         record["timing"] = timings(loaded, member, str(output), contract)
+        record["overhead_us"] = overhead(loaded, str(output))
         words.append("microseconds per call on one core, median (5 % to 95 % quantile):")
         words += [
             f"  {row['batch']:>6} showers: ONNX Runtime {_span(row['onnxruntime'])}, "
             f"torch {_span(row['torch'])}"
             for row in record["timing"]
         ]
+        words.append(f"a call of OnnxRefiner adds {record['overhead_us']:.0f} to that")
     ctx.obj.result(record, "\n".join(words))
 
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,14 @@ from pathlib import Path
 
 from hepbridge.core.errors import OutputError
 
-__all__ = ["adopt", "atomic_path", "check_output", "file_digest", "write_text"]
+__all__ = [
+    "adopt",
+    "atomic_path",
+    "check_output",
+    "file_digest",
+    "replaced_folder",
+    "write_text",
+]
 
 _FULL = re.compile("No space left|[0-9]+ requested and [0-9]+ written")  # the latter: NumPy
 
@@ -45,6 +53,35 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
             f"cannot write {path}: no permission to write in the folder {path.parent}"
         )
     return path
+
+
+@contextmanager
+def replaced_folder(path: Path, what: str) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its name if the block ends without an error.
+
+    What stood there is gone then, and untouched otherwise; whoever calls has asked whether it may be.
+    Raises OutputError, which names ``what`` it is, if it cannot be written.
+    """
+    token = secrets.token_hex(4)
+    temporary, old = (path.with_name(f".{path.name}.{token}.{kind}") for kind in ("part", "old"))
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write {what} {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -12,26 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import secrets
 import shutil
-import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from hepbridge.core.errors import HepbridgeError, OutputError
 from hepbridge.core.files import adopt
-from hepbridge.core.progress import progress
 from hepbridge.core.registry import Registry
 
 __all__ = [
@@ -39,6 +31,7 @@ __all__ = [
     "RESULT",
     "Chunk",
     "Executor",
+    "Future",
     "Piece",
     "Request",
     "chunks",
@@ -48,7 +41,6 @@ __all__ = [
     "new_file",
     "parts_folder",
     "pieces",
-    "run_local",
     "together",
     "work_to_do",
 ]
@@ -224,7 +216,7 @@ class Executor(Protocol):
 EXECUTORS = Registry(
     "executor",
     {
-        "local": "hepbridge.core.jobs:run_local",
+        "local": "hepbridge.core.local_jobs:run_local",
         "dask": "hepbridge.core.dask_jobs:run_dask",
         "slurm": "hepbridge.core.dask_jobs:run_slurm",
         "htcondor": "hepbridge.core.dask_jobs:run_htcondor",
@@ -232,58 +224,17 @@ EXECUTORS = Registry(
 )
 
 
-def run_local(
-    todo: Iterable[Piece], *, rows: int, workers: int = 1, title: str = ""
-) -> Generator[Piece, None, None]:
-    """The executor of this machine: this process, or several spawned ones.
+class Future(Protocol):
+    """What `submit` of an executor gives back."""
 
-    Workers do not hear Ctrl-C, which a terminal sends to all of them: this process ends them.
-
-    Raises HepbridgeError if one of them dies.
-    """
-    with progress(title, rows) as bar:
-        if workers <= 1:
-            for piece in todo:
-                piece.make()
-                bar.advance(len(piece.chunk))
-                yield piece
-            return
-        context = multiprocessing.get_context("spawn")
-        others = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-
-            def submit(piece: Piece) -> _Future:
-                with _no_interrupts():  # it may start a worker, which inherits that
-                    return pool.submit(_make, piece)
-
-            try:
-                for piece in in_order(submit, todo, workers):
-                    bar.advance(len(piece.chunk))
-                    yield piece
-            except BrokenProcessPool as error:
-                raise HepbridgeError(
-                    "a worker process died (killed, or out of memory); run the same command again: "
-                    "finished pieces are kept"
-                ) from error
-            except HepbridgeError:  # of one piece: those that are begun are finished
-                pool.shutdown(cancel_futures=True)
-                raise
-            except BaseException:
-                for process in set(multiprocessing.active_children()) - others:
-                    process.terminate()
-                pool.shutdown(cancel_futures=True)
-                raise
-
-
-class _Future(Protocol):
     def result(self) -> object: ...
 
 
 def in_order(
-    submit: Callable[[Piece], _Future], todo: Iterable[Piece], workers: int
+    submit: Callable[[Piece], Future], todo: Iterable[Piece], workers: int
 ) -> Generator[Piece, None, None]:
     """Submit pieces a few ahead of those waited for; yield them in order."""
-    running: deque[tuple[Piece, _Future | None]] = deque()
+    running: deque[tuple[Piece, Future | None]] = deque()
 
     def oldest() -> Piece:
         piece, future = running.popleft()
@@ -297,46 +248,3 @@ def in_order(
             yield oldest()
     while running:
         yield oldest()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """SIGINT comes after the block, to this thread; processes that start in it never see one."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _make(piece: Piece) -> None:
-    """`Piece.make` in a worker."""
-    try:
-        piece.make()
-    except SystemExit:  # of _stop; the pool would take it for an answer, and go on
-        os._exit(1)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """End a worker without a word, its temporary files removed: a second signal must not cut that."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(1)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the process that started this worker, and end when that is gone, even killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _stop)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def wait() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()

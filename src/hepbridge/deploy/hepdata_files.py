@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import secrets
-import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from hepbridge.core.errors import OutputError
-from hepbridge.core.files import atomic_path
+from hepbridge.core.files import atomic_path, replaced_folder
 
 __all__ = ["written"]
 
@@ -38,25 +36,9 @@ def written(files: Mapping[str, str], path: str | Path, overwrite: bool) -> Path
                 archive.addfile(member, io.BytesIO(content))
         return path
     _check_folder(path, overwrite)
-    token = secrets.token_hex(4)
-    temporary, old = (path.with_name(f".{path.name}.{token}.{kind}") for kind in ("part", "old"))
-    try:
-        temporary.mkdir()
+    with replaced_folder(path, "the submission") as folder:
         for name, text in files.items():
-            (temporary / name).write_text(text, encoding="utf-8")
-        if path.exists():
-            path.rename(old)
-        try:
-            temporary.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            (folder / name).write_text(text, encoding="utf-8")
     return path
 
 

@@ -82,7 +82,11 @@ def event_display(
         colours[:, 3] = 0.25 + 0.7 * np.clip(np.asarray(norm(energy[drawn] / GEV)), 0, 1)
         ax.add_collection3d(
             Poly3DCollection(
-                faces, facecolors=colours[owner], edgecolors="#00000030", linewidths=0.15, zorder=3
+                _equally_long(faces),
+                facecolors=colours[owner],
+                edgecolors="#00000030",
+                linewidths=0.15,
+                zorder=3,
             )
         )
         space.dress(ax, threshold_mev, arrow=_impact(samples[name], row) if deep else None)
@@ -130,6 +134,15 @@ def prisms(outlines: Array, low: Array, high: Array) -> tuple[list[Array], NDArr
         faces += mine
         owner += [k] * len(mine)
     return faces, np.array(owner, np.int64)
+
+
+def _equally_long(faces: list[Array]) -> list[Array]:
+    """Polygons with as many corners as the longest, the last one repeated.
+
+    Matplotlib fills up shorter ones with memory that nobody has written, and takes it for corners.
+    """
+    longest = max(len(face) for face in faces)
+    return [np.concatenate([face, face[-1:].repeat(longest - len(face), 0)]) for face in faces]
 
 
 class _Space:

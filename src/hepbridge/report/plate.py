@@ -10,7 +10,7 @@ from typing import Any, cast
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.ticker import NullLocator
 
 from hepbridge.core.errors import OutputError
@@ -23,6 +23,7 @@ __all__ = [
     "grid_of",
     "new_figure",
     "plain_walls",
+    "small_multiples",
     "write_picture",
 ]
 
@@ -69,6 +70,26 @@ def grid_of(
         top=1 - top / height,
         **spaces,
     )
+
+
+def small_multiples(
+    count: int,
+    *,
+    panel: tuple[float, float],
+    around: tuple[float, float],
+    most: int = 3,
+    **margins: float,
+) -> tuple[Figure, list[SubplotSpec], int]:
+    """A figure with places for ``count`` panels, row by row, at most ``most`` side by side.
+
+    ``panel``: width and height of a place, ``around``: what is added once for all; inches, as the margins
+    of `grid_of`. Returns the figure, the places, and how many stand side by side.
+    """
+    columns = min(most, count)
+    lines = -(-count // columns)
+    figure = new_figure(around[0] + panel[0] * columns, around[1] + panel[1] * lines)
+    grid = grid_of(figure, lines, columns, **margins)
+    return figure, [grid[k // columns, k % columns] for k in range(count)], columns
 
 
 def plain_walls(ax: Any) -> None:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from hepbridge.report.histograms import Binned, ratio
-from hepbridge.report.plate import Plate, grid_of, new_figure
+from hepbridge.report.plate import Plate, small_multiples
 from hepbridge.report.protocol import NAMES, Record
 from hepbridge.report.protocol_places import places_plate
 from hepbridge.report.strokes import ratio_points, shade, steps
@@ -56,14 +56,10 @@ def _histograms(record: Record, styles: Mapping[str, Style]) -> Plate:
     described = {h["name"]: h for h in record["histograms"]}
     chosen = [name for name in _WHOLE if name in described]
     chosen += [worst for group in _LAYERED if (worst := _worst(record, group)) is not None]
-    columns = 3
-    lines = -(-len(chosen) // columns)
-    width, height = 0.3 + 3.6 * columns, 0.5 + 3.3 * lines
-    figure = new_figure(width, height)
-    grid = grid_of(
-        figure,
-        lines,
-        columns,
+    figure, places, columns = small_multiples(
+        len(chosen),
+        panel=(3.6, 3.3),
+        around=(0.3, 0.5),
         left=0.62,
         right=0.12,
         bottom=0.5,
@@ -73,7 +69,7 @@ def _histograms(record: Record, styles: Mapping[str, Style]) -> Plate:
     )
     outside: list[str] = []
     for k, name in enumerate(chosen):
-        inner = grid[k // columns, k % columns].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.06)
+        inner = places[k].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.06)
         axes = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
         outside += _histogram(axes, record, described[name], styles)
         if k % columns == 0:
@@ -83,7 +79,7 @@ def _histograms(record: Record, styles: Mapping[str, Style]) -> Plate:
         handles=_handles(record, styles),
         loc="upper left",
         ncols=2 + len(styles),
-        bbox_to_anchor=(0.5 / width, 1.0),
+        bbox_to_anchor=(0.5 / figure.get_size_inches()[0], 1.0),
     )
     lost = f" Outside the range of a panel: {'; '.join(outside)}." if outside else ""
     return Plate(
@@ -149,14 +145,11 @@ def _by_layer(record: Record, styles: Mapping[str, Style]) -> Plate:
     """Corrected separation power of every layer's histograms against the layer."""
     layers = _layers(record)
     kinds = [k for k in _PER_LAYER if any(f"{k} {n}" in _first(record) for n in layers)]
-    columns = min(4, len(kinds))
-    lines = -(-len(kinds) // columns)
-    width, height = 0.5 + 2.8 * columns, 0.8 + 2.2 * lines
-    figure = new_figure(width, height)
-    grid = grid_of(
-        figure,
-        lines,
-        columns,
+    figure, places, columns = small_multiples(
+        len(kinds),
+        panel=(2.8, 2.2),
+        around=(0.5, 0.8),
+        most=4,
         left=0.7,
         right=0.12,
         bottom=0.5,
@@ -165,7 +158,7 @@ def _by_layer(record: Record, styles: Mapping[str, Style]) -> Plate:
         hspace=0.42,
     )
     for i, kind in enumerate(kinds):
-        ax = figure.add_subplot(grid[i // columns, i % columns])
+        ax = figure.add_subplot(places[i])
         for name, style in styles.items():
             _separations(ax, record["candidates"][name]["rows"], kind, layers, style)
         if record["floor"]:
@@ -184,7 +177,7 @@ def _by_layer(record: Record, styles: Mapping[str, Style]) -> Plate:
         handles=[*_handles(record, styles, reference=False), chance_line],
         loc="upper left",
         ncols=3 + len(styles),
-        bbox_to_anchor=(0.55 / width, 1.0),
+        bbox_to_anchor=(0.55 / figure.get_size_inches()[0], 1.0),
     )
     return Plate(
         "protocol_layers",

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from hepbridge.data.tables import Table
 from hepbridge.metrics.unfolding.observables import Observable, Values, values_of
 from hepbridge.report.histograms import Array, Binned, bin_edges, ratio, shower_distribution
-from hepbridge.report.plate import Plate, grid_of, new_figure
+from hepbridge.report.plate import Plate, small_multiples
 from hepbridge.report.strokes import ratio_points, shade, steps
 from hepbridge.report.style import REFERENCE, Style
 from hepbridge.report.text import percent
@@ -36,14 +36,10 @@ def observable_plate(
     observables: Sequence[Observable],
 ) -> Plate:
     """Distributions above, ratio to the truth below, for each observable; weights are respected."""
-    columns = min(3, len(observables))
-    lines = -(-len(observables) // columns)
-    width, height = 0.3 + 3.75 * columns, 0.5 + 3.7 * lines
-    figure = new_figure(width, height)
-    grid = grid_of(
-        figure,
-        lines,
-        columns,
+    figure, places, columns = small_multiples(
+        len(observables),
+        panel=(3.75, 3.7),
+        around=(0.3, 0.5),
         left=0.68,
         right=0.12,
         bottom=0.5,
@@ -53,7 +49,7 @@ def observable_plate(
     )
     outside: list[str] = []
     for k, observable in enumerate(observables):
-        place = grid[k // columns, k % columns].subgridspec(2, 1, height_ratios=(2, 1), hspace=0.05)
+        place = places[k].subgridspec(2, 1, height_ratios=(2, 1), hspace=0.05)
         axes = figure.add_subplot(place[0]), figure.add_subplot(place[1])
         outside += _panel(axes, observable, truth, shown, styles)
         if k % columns == 0:
@@ -79,7 +75,7 @@ def observable_plate(
         handles=handles,
         loc="upper left",
         ncols=len(handles),
-        bbox_to_anchor=(0.6 / width, 1.0),
+        bbox_to_anchor=(0.6 / figure.get_size_inches()[0], 1.0),
         handlelength=2.6,
     )
     lost = f" Outside the range of a panel: {'; '.join(outside)}." if outside else ""
@@ -177,14 +173,10 @@ def _half(points: Sequence[tuple[Array, Array]]) -> float:
 def support_plate(response: Table, data: Table, record: Mapping[str, Any]) -> Plate:
     """Each column of the data on that of the simulated detector level, with what lies beyond it."""
     names = list(record["columns"])
-    columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    width, height = 0.3 + 3.75 * columns, 0.55 + 2.5 * lines
-    figure = new_figure(width, height)
-    grid = grid_of(
-        figure,
-        lines,
-        columns,
+    figure, places, columns = small_multiples(
+        len(names),
+        panel=(3.75, 2.5),
+        around=(0.3, 0.55),
         left=0.75,
         right=0.12,
         bottom=0.5,
@@ -193,9 +185,7 @@ def support_plate(response: Table, data: Table, record: Mapping[str, Any]) -> Pl
         hspace=0.42,
     )
     for k, name in enumerate(names):
-        _support_panel(
-            figure, grid[k // columns, k % columns], name, response, data, record["columns"][name]
-        )
+        _support_panel(figure, places[k], name, response, data, record["columns"][name])
         if k % columns == 0:
             figure.axes[-1].set_ylabel("Fraction of events / bin")
     handles = [
@@ -207,7 +197,12 @@ def support_plate(response: Table, data: Table, record: Mapping[str, Any]) -> Pl
             [], [], color=REFERENCE.colour, linestyle=(0, (4, 3)), label="End of the simulation"
         ),
     ]
-    figure.legend(handles=handles, loc="upper left", ncols=3, bbox_to_anchor=(0.6 / width, 1.0))
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        ncols=3,
+        bbox_to_anchor=(0.6 / figure.get_size_inches()[0], 1.0),
+    )
     return Plate(
         "support",
         "Data and simulated detector level",

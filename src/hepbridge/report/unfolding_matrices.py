@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from hepbridge.data.tables import Table
 from hepbridge.metrics.unfolding.observables import Observable, values_of
 from hepbridge.report.histograms import Array
-from hepbridge.report.plate import Plate, grid_of, new_figure
+from hepbridge.report.plate import Plate, small_multiples
 from hepbridge.report.unfolding import axis_label, label_of, symbol_of
 
 __all__ = ["correlation_plate", "migration_plate"]
@@ -28,13 +28,10 @@ def correlation_plate(found: Mapping[str, Any]) -> Plate:
     }
     largest = max(float(np.abs(d).max()) for d in differences.values())
     end = next((s for s in _STEPS if largest <= s), _STEPS[-1])
-    columns = min(3, 1 + len(differences))
-    lines = -(-(1 + len(differences)) // columns)
-    figure = new_figure(0.7 + 3.5 * columns, 0.35 + 3.05 * lines)
-    grid = grid_of(
-        figure,
-        lines,
-        columns,
+    figure, places, _ = small_multiples(
+        1 + len(differences),
+        panel=(3.5, 3.05),
+        around=(0.7, 0.35),
         left=0.6,
         right=0.5,
         bottom=0.42,
@@ -45,7 +42,7 @@ def correlation_plate(found: Mapping[str, Any]) -> Plate:
     panels = [("Truth", truth, 1.0)]
     panels += [(f"{who} − truth", d, end) for who, d in differences.items()]
     for k, (title, matrix, top) in enumerate(panels):
-        ax = figure.add_subplot(grid[k // columns, k % columns])
+        ax = figure.add_subplot(places[k])
         shown = matrix if k else np.where(np.eye(len(names), dtype=bool), np.nan, matrix)
         mesh = ax.imshow(shown, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
         ax.set_title(title, fontsize=9.5, loc="left", pad=3)
@@ -100,13 +97,10 @@ def migration_plate(particle: Table, detector: Table, observables: Sequence[Obse
 
     Every column of a map adds up to one with what lies outside the map.
     """
-    columns = min(3, len(observables))
-    lines = -(-len(observables) // columns)
-    figure = new_figure(0.3 + 3.75 * columns, 0.2 + 3.1 * lines)
-    grid = grid_of(
-        figure,
-        lines,
-        columns,
+    figure, places, _ = small_multiples(
+        len(observables),
+        panel=(3.75, 3.1),
+        around=(0.3, 0.2),
         left=0.68,
         right=0.6,
         bottom=0.5,
@@ -116,7 +110,7 @@ def migration_plate(particle: Table, detector: Table, observables: Sequence[Obse
     )
     weights = np.ones(len(particle)) if particle.weights is None else particle.weights
     for k, observable in enumerate(observables):
-        ax = figure.add_subplot(grid[k // columns, k % columns])
+        ax = figure.add_subplot(places[k])
         both = particle.is_defined(observable.name) & detector.is_defined(observable.name)
         true, seen = (
             values_of(t[both], observable, level).x

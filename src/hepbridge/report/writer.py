@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any, cast
 import matplotlib
 
 from hepbridge.core.errors import ConfigError, OutputError
+from hepbridge.core.files import replaced_folder
 from hepbridge.data.points import PointShowers
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.kinds import prepared
@@ -115,7 +114,7 @@ def written(
     """
     out_dir = check_directory(out_dir, overwrite=overwrite)
     metrics = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    with _replacing(out_dir) as folder, matplotlib.rc_context(cast(Any, RC)):
+    with replaced_folder(out_dir, "the report") as folder, matplotlib.rc_context(cast(Any, RC)):
         (folder / "figures").mkdir()
         (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
         yield Report(folder, out_dir / "report.html")
@@ -153,28 +152,3 @@ def check_directory(path: str | Path, *, overwrite: bool = False) -> Path:
             "(overwrite=True in Python)"
         )
     return path
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its name if the block ends without an error."""
-    token = secrets.token_hex(4)
-    temporary, old = (path.with_name(f".{path.name}.{token}.{kind}") for kind in ("part", "old"))
-    try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            path.rename(old)
-        try:
-            temporary.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"cannot write the report {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from hepbridge.deploy.machine import on_one_core
 from hepbridge.deploy.onnx.check import session_of, trial
 from hepbridge.deploy.onnx.contract import Contract
+from hepbridge.deploy.onnx.refiner import OnnxRefiner
 from hepbridge.systems.model_file import Model
 
-__all__ = ["BATCHES", "timings"]
+__all__ = ["BATCHES", "overhead", "timings"]
 
 BATCHES = (1, 37, 1000, 10_000)
 _SECONDS = 1.5  # for each batch size and runtime
@@ -51,6 +53,29 @@ def timings(
                 row[name] = {"p05_us": low, "median_us": median, "p95_us": high}
             rows.append(row)
     return rows
+
+
+def overhead(model: Model, path: str) -> float:
+    """Microseconds that a call of `OnnxRefiner` adds to ONNX Runtime, for one shower.
+
+    All of the call but the runtime itself, which is many times slower and would hide it; the quickest
+    of several rounds, as whatever else the machine does can only add.
+    """
+    refiner = OnnxRefiner(path)
+    inputs = trial(model, refiner.contract, 1, seed=0)
+    refiner._session = _Silent(refiner(inputs))
+    with on_one_core():
+        return 1e6 * min(timeit.repeat(lambda: refiner(inputs), number=500, repeat=9)) / 500
+
+
+class _Silent:
+    """A session that has its answer already."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def run(self, names: None, inputs: object) -> object:
+        return self.answer
 
 
 def _bound(session: Any, inputs: dict[str, Any]) -> Callable[[], object]:
