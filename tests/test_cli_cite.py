@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from hepbridge.cli.app import app
 from hepbridge.core import citations
 from hepbridge.core.errors import ConfigError
+from hepbridge.recipes import names
 
 run = CliRunner().invoke
 
@@ -26,6 +27,7 @@ def test_entry_is_well_formed(key: str) -> None:
     # four digits after the point until the end of 2014
     number = r"(0[7-9]|1[0-4])\d\d\.\d{4}|(1[5-9]|[2-9]\d)\d\d\.\d{5}|[a-z-]+/\d{7}"
     assert eprint is None or re.fullmatch(number, eprint[1])
+    assert not re.search(r'(?<!\\)"', entry)  # an umlaut is \"o in BibTeX
 
 
 def test_methods_name_existing_entries() -> None:
@@ -34,10 +36,32 @@ def test_methods_name_existing_entries() -> None:
 
 def test_every_transport_and_recipe_has_an_entry() -> None:
     """Fails if a method is registered without saying what to cite (an empty tuple is an answer)."""
-    from hepbridge.recipes import names
     from hepbridge.transports import TRANSPORTS
 
-    assert set(TRANSPORTS) | set(names()) <= set(citations.METHODS)
+    recipes = {*names(), *names("unfolding")}
+    assert set(TRANSPORTS) | recipes <= set(citations.METHODS)
+
+
+@pytest.mark.parametrize(
+    ("number", "author", "title"),
+    [
+        ("2308.12351", "Diefenbacher", "Improving Generative Model-based Unfolding"),
+        ("1911.09107", "Andreassen", "Simultaneously Unfold All Observables"),
+        ("2105.04448", "Andreassen", "Scaffolding Simulations"),
+        ("2006.06685", "Bellagente", "Partons to Detector and Back Again"),
+        ("2304.01266", "Mikuni", "Fast Point Cloud Generation"),
+        ("1906.04032", "Durkan", "Neural Spline Flows"),
+        ("2302.05872", "Liu", "I$^2$SB"),
+        ("2202.00512", "Salimans", "Progressive Distillation"),
+        ("2311.06978", "De Bortoli", "Augmented Bridge Matching"),
+        ("2405.15885", "Zheng", "Diffusion Bridge Implicit Models"),
+    ],
+)
+def test_papers_of_unfolding_are_those_of_the_archive(number: str, author: str, title: str) -> None:
+    """Number, first author and title as arXiv lists them. Fails if two numbers are interchanged."""
+    (entry,) = (e for e in citations.BIBTEX.values() if f"{{{number}}}" in e)
+    assert re.search(rf"author\s+= \{{{author}, ", entry)
+    assert title in " ".join(entry.split())
 
 
 def test_software_entry_matches_citation_file() -> None:
@@ -53,6 +77,33 @@ def test_cite_a_method() -> None:
     assert done.exit_code == 0
     assert list(json.loads(done.stdout)["bibtex"]) == ["hepbridge", "dsb"]
     assert "2106.01357" in run(app, ["cite", "dsb"]).stdout
+
+
+@pytest.mark.parametrize("recipe", names("unfolding"))
+def test_a_model_of_an_unfolding_is_cited_as_its_recipe(recipe: str, tmp_path: Path) -> None:
+    """The transports say the same as the recipe; only the published bridge lacks what came later."""
+    from hepbridge.systems.unfolding.model_file import UnfoldingModel
+    from hepbridge.systems.unfolding.observables import Observables
+    from hepbridge.systems.unfolding.recipe import load_unfolding_recipe
+
+    chosen = load_unfolding_recipe(recipe)
+    record = {"particle": ["x"], "further": [], "units": {"x": "1"}}
+    model = UnfoldingModel.empty(
+        chosen, Observables.from_dict(record), spectrum=chosen.kind == "reweight"
+    )
+    path = model.save(tmp_path / "m.safetensors")
+    of_model, of_recipe = (
+        set(json.loads(run(app, ["cite", str(what), "--json"]).stdout)["bibtex"])
+        for what in (path, recipe)
+    )
+    later = {"augmented_bridge", "dbim"} if recipe == "sbunfold-paper" else set()
+    assert of_recipe <= of_model and of_model - of_recipe == later
+    assert len(of_recipe) > 2
+
+
+def test_iterations_are_those_of_omnifold() -> None:
+    assert "omnifold" in citations.of_unfolding("i2sb", None, iterations=3)
+    assert "omnifold" not in citations.of_unfolding("i2sb", None, iterations=0)
 
 
 def test_cite_all() -> None:

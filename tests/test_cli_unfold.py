@@ -167,6 +167,6 @@ def test_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "is in 'GeV', as the file says" in bad(3, *go, "r.h5", "--unit", "x=MeV")
     assert "there is no model file" in bad(4, "apply", "no.safetensors", "r.h5", "-o", "u.h5")
     Path("m.safetensors").write_bytes(b"no model")
-    assert "no readable model file" in bad(4, "apply", "m.safetensors", "r.h5", "-o", "u.h5")
+    assert "not a readable model" in bad(4, "apply", "m.safetensors", "r.h5", "-o", "u.h5")
     assert "expected NAME=VALUE" in bad(5, "evaluate", "u.h5", "--truth", "r.h5", "-o", "rep")
     assert not list(tmp_path.glob("u*"))

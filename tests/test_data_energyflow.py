@@ -13,7 +13,7 @@ from hepbridge.data.formats.energyflow import is_energyflow, load_energyflow
 from hepbridge.data.table_files import read_tables
 
 
-def _write(path: Path, n: int = 50, seed: int = 0, **change: object) -> dict[str, np.ndarray]:
+def _write(path: Path, n: int = 50, seed: int = 0, **change: np.ndarray) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
     for prefix in ("gen_", "sim_"):
@@ -25,7 +25,7 @@ def _write(path: Path, n: int = 50, seed: int = 0, **change: object) -> dict[str
             f"{prefix}sdms": np.where(np.arange(n) % 10, rng.uniform(1, 50, n), 0.0),
             f"{prefix}zgs": np.where(np.arange(n) % 10, rng.uniform(0.1, 0.5, n), 0.0),
         }
-    arrays |= change  # type: ignore[arg-type]
+    arrays |= change
     np.savez(path, **arrays)
     return arrays
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -47,10 +48,10 @@ def test_text_of_variable_length_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [open_hdf5, io.load, load_points, load_tables])
-def test_a_heap_without_an_end_is_refused(tmp_path: Path, read: object) -> None:
+def test_a_heap_without_an_end_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
     """Without the check these calls never return (the time limit of the test ends them)."""
     path = _foreign(tmp_path / "a.h5", format="hepbridge-tables")
     _spoil(path)
     with pytest.raises(DataError, match="heap of its text is damaged at byte"):
-        read(path)  # type: ignore[operator]
+        read(path)
     assert not is_tables(path)

@@ -144,7 +144,8 @@ def test_archive_is_the_folder_and_always_the_same(
     write_hepdata([measurement()], tmp_path / "s", comment="x")
     archive = write_hepdata([measurement()], tmp_path / "s.tar.gz", comment="x")
     with tarfile.open(archive) as tar:
-        inside = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
+        opened = {m.name: tar.extractfile(m) for m in tar.getmembers()}
+        inside = {name: file.read() for name, file in opened.items() if file is not None}
     with monkeypatch.context() as patch:
         patch.setattr("time.time", lambda: 1e9)
         again = write_hepdata([measurement()], tmp_path / "t.tar.gz", comment="x")

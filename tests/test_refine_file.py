@@ -274,7 +274,7 @@ def test_bad_model_files(folder: Path, tmp_path) -> None:
         tensors = {k: handle.get_tensor(k) for k in handle.keys()}  # noqa: SIM118
         meta = handle.metadata()
     save_file(tensors, bad)
-    with pytest.raises(ModelFileError, match="not one that hepbridge wrote"):
+    with pytest.raises(ModelFileError, match="safetensors file, but no model file of hepbridge"):
         refine_file(bad, fast, out)
     save_file(
         tensors,

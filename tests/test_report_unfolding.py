@@ -13,7 +13,9 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from hepbridge.core.errors import DataError, OutputError
 from hepbridge.data.tables import Table
@@ -111,9 +113,9 @@ def test_page_is_sound_and_self_contained(report: Path) -> None:
     assert not page.open and not page.all("script")
     assert "Weights &lt;w&gt;" in text and "<w>" not in text
     images = page.all("img")
-    assert len(images) == 5 and all(i["src"].startswith("data:image/png") for i in images)  # type: ignore[union-attr]
+    assert len(images) == 5 and all(str(i["src"]).startswith("data:image/png") for i in images)
     assert all(i["alt"] for i in images)
-    assert not any(tag.get("href", "#").startswith("http") for tag in page.all("a"))  # type: ignore[union-attr]
+    assert not any(str(tag.get("href")).startswith("http") for tag in page.all("a"))
     names = {"observables", "correlations", "calibration", "migrations", "support"}
     files = {p.name for p in (report.parent / "figures").iterdir()}
     assert files == {f"{n}.{kind}" for n in names for kind in ("png", "pdf")}
@@ -197,8 +199,9 @@ def test_histograms_are_the_weighted_fractions(plates: dict[str, Plate]) -> None
             inside = (x >= low) & ((x <= high) if last else (x < high))
             assert value == pytest.approx(w[inside].sum() / w.sum(), abs=1e-12)
     assert "GeV" in figure.axes[1].get_xlabel()
-    edges = figure.axes[2].patches[0].get_data().edges  # type: ignore[attr-defined]
-    assert (edges % 1 == 0.5).all()  # of integers
+    outline = figure.axes[2].patches[0]
+    assert isinstance(outline, StepPatch)
+    assert (outline.get_data().edges % 1 == 0.5).all()  # of integers
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
     assert labels == ["Truth", "Prior", "Data", "Weights <w>", "Flow"]
 
@@ -208,7 +211,9 @@ def test_ratios_are_drawn(plates: dict[str, Plate]) -> None:
     top, bottom = figure_of(plates["observables"]).axes[:2]
     steps = [p.get_data() for p in top.patches if hasattr(p, "get_data")]
     truth, flow = steps[0].values, steps[-1].values
-    line = bottom.containers[-1].lines[0]  # type: ignore[attr-defined]
+    points = bottom.containers[-1]
+    assert isinstance(points, ErrorbarContainer)
+    line = points.lines[0]
     known = flow[truth > 0] / truth[truth > 0]
     assert all(np.isclose(known, y, rtol=1e-9).any() for y in line.get_ydata())
     assert len(line.get_ydata()) > 5
@@ -245,7 +250,8 @@ def test_correlations_and_calibration(plates: dict[str, Plate], record: dict[str
     row = record["posteriors"]["Flow"]["mass"]
     line = curve.lines[-1]
     assert np.allclose(line.get_ydata(), np.subtract(row["curve"], row["levels"]))
-    assert np.allclose(counts.patches[-1].get_data().values, row["counts"])  # type: ignore[attr-defined]
+    steps = counts.patches[-1]
+    assert isinstance(steps, StepPatch) and np.allclose(steps.get_data().values, row["counts"])
 
 
 def test_support_says_how_many(plates: dict[str, Plate], record: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def test_any_numbers_come_back(tmp_path: Path, data: st.DataObject) -> None:
 
 def foreign(path: Path) -> dict[str, np.ndarray]:
     """An analyst's file, with types of all kinds, in the format that the suffix says."""
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "m_jet": np.array([1.5, np.nan, 3.0], np.float32),
         "njet": np.array([1, 2, 3], np.int32),
         "run": np.array([7, 7, 8], np.uint64),
@@ -109,7 +109,7 @@ def foreign(path: Path) -> dict[str, np.ndarray]:
     elif path.suffix == ".parquet":
         pq.write_table(pa.table(columns), path)
     else:
-        np.savez(path, **columns)  # type: ignore[arg-type]
+        np.savez(path, **columns)
     return columns
 
 
@@ -153,6 +153,20 @@ def test_only_asked_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     read_tables(path, columns=["x"])
     assert seen == [["x"]]
+
+
+def test_only_archives_are_asked_whether_they_are_of_energyflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if every file is opened as an archive first."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "hepbridge.data.table_files.is_energyflow", lambda path: asked.append(path.suffix)
+    )
+    for suffix in (".h5", *FLAT):
+        write_tables({"t": toy()}, tmp_path / f"a{suffix}")
+        read_tables(tmp_path / f"a{suffix}")
+    assert asked == [".npz"]
 
 
 def test_jagged_and_text_branches_are_named(tmp_path: Path) -> None:

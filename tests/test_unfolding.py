@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hepbridge.core.errors import ConfigError, DataError, ModelFileError
+from hepbridge.core.protocols import Phase
 from hepbridge.data.tables import Table
+from hepbridge.systems.recipe import RecipeTraining
 from hepbridge.systems.unfolding.apply import posterior as draw
 from hepbridge.systems.unfolding.apply import reweight, unfold, unfolded_column
 from hepbridge.systems.unfolding.data import Data
 from hepbridge.systems.unfolding.model_file import UnfoldingModel, load_unfolding
 from hepbridge.systems.unfolding.response import Response
 from hepbridge.systems.unfolding.train import train_unfolding
+from hepbridge.systems.unfolding.unfolder import Unfolder
 from hepbridge.transforms.event_frame import EventFrame
 from unfolding_toys import posterior, richardson_lucy, tables
 
@@ -274,10 +278,51 @@ def test_data_beyond_the_response_are_told_of(caplog: pytest.LogCaptureFixture) 
 def test_models_refuse_what_is_none(tmp_path: Path) -> None:
     file = tmp_path / "m.safetensors"
     file.write_bytes(b"not a model")
-    with pytest.raises(ModelFileError, match="no readable model file"):
+    with pytest.raises(ModelFileError, match="not a readable model"):
         load_unfolding(file)
     with pytest.raises(ModelFileError, match="there is no model file"):
         load_unfolding(tmp_path / "none.safetensors")
+
+
+def test_the_recipe_changes_steps_and_learning_rate() -> None:
+    training = RecipeTraining(steps=30, learning_rate=0.02)
+    plan = [_phase(steps=100, learning_rate=1e-3), _phase(steps=20, learning_rate=1e-4)]
+    found = list(training.replanned(plan, 120))
+    assert [phase.steps for phase in found] == [25, 5]
+    assert [phase.learning_rate for phase in found] == [0.02, 0.02]
+    same = list(RecipeTraining().replanned(plan, 120))
+    assert [(p.steps, p.learning_rate) for p in same] == [(100, 1e-3), (20, 1e-4)]
+
+
+def _phase(steps: int, learning_rate: float) -> Phase:
+    module = torch.nn.Linear(1, 1)
+    return Phase(
+        "a", module, lambda step, rng: None, lambda m, b: m.bias.sum(), steps, learning_rate
+    )
+
+
+def test_a_checkpoint_belongs_to_its_response(tmp_path: Path) -> None:
+    """Of other events it is refused, though the recipe is the same."""
+    output, short = tmp_path / "m.safetensors", ["training.steps=20", "training.checkpoint_every=5"]
+
+    def trained(seed: int) -> UnfoldingModel:
+        return train_unfolding(
+            _response(seed), recipe="cinn", overrides=short, output=output, resume=True
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Unfolder, "finish", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            trained(1)
+    assert (tmp_path / "m.safetensors.checkpoint").exists()
+    with pytest.raises(ConfigError, match="belongs to another training: its fingerprint"):
+        trained(2)
+    trained(1)
+    assert output.exists() and not (tmp_path / "m.safetensors.checkpoint").exists()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_reweighting_needs_data() -> None:
@@ -285,8 +330,5 @@ def test_reweighting_needs_data() -> None:
         train_unfolding(_response(), recipe="omnifold")
     with pytest.raises(ConfigError, match="2 iterations need the data"):
         train_unfolding(_response(), recipe="cinn", overrides=["iterations=2"])
-    made = _response()
-    with pytest.raises(ConfigError, match="without its second step"):
-        train_unfolding(made, _data(made, tables(1_000, 2)), recipe="omnifold-step1")
     with pytest.raises(ConfigError, match="has no option 'stepps'; did you mean 'steps'"):
         train_unfolding(_response(), recipe="fpcd", overrides=["options.stepps=2"])

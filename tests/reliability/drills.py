@@ -42,7 +42,8 @@ from hepbridge.simulate.detector import load_detector
 from hepbridge.simulate.gun import Gun
 from hepbridge.simulate.produce import produce
 from hepbridge.training import fit
-from hepbridge.training.checkpoint import content_digest, read_checkpoint, write_checkpoint
+from hepbridge.training.checkpoint import read_checkpoint, write_checkpoint
+from hepbridge.training.tensor_file import content_digest
 from test_training_loop import SETTINGS, Alternating
 
 MODEL = "squirels-small"

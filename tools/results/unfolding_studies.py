@@ -141,7 +141,6 @@ def step1(
     pairs: Response, data: Data, classifier: Mapping[str, int] | None = None
 ) -> NDArray[np.float64]:
     """Weights of one classifier at detector level."""
-    recipe = load_unfolding_recipe("omnifold-step1")
     frame = UnfoldingModel.empty(load_unfolding_recipe("cinn"), pairs.observables).seen
     frame.fit(pairs.seen, NAMES)
     found = omnifold(
@@ -151,10 +150,7 @@ def step1(
         seed=SEED,
         data_weights=data.weights,
         settings=OmniFoldSettings(
-            iterations=1,
-            second_step=False,
-            classifier=dict(classifier or {}),
-            training=recipe.classifier_training.settings(),
+            iterations=1, second_step=False, classifier=dict(classifier or {})
         ),
     )
     return found.weights

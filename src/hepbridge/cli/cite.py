@@ -22,10 +22,17 @@ def cite(
     if what is None:
         keys = citations.everything()
     elif what.endswith(".safetensors") or "/" in what:
-        from hepbridge.systems.model_file import load
+        from hepbridge.systems.unfolding.model_file import is_unfolding_model, load_unfolding
 
-        about = load(what).describe()
-        keys = citations.of_model(about["system"], about["transport"])
+        if is_unfolding_model(what):
+            recipe = load_unfolding(what).recipe
+            teacher = recipe.options.get("teacher")
+            keys = citations.of_unfolding(recipe.transport, teacher, recipe.iterations)
+        else:
+            from hepbridge.systems.model_file import load
+
+            about = load(what).describe()
+            keys = citations.of_model(about["system"], about["transport"])
     else:
         keys = citations.of_methods([what])
     entries = {key: citations.BIBTEX[key] for key in keys}

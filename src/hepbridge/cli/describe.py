@@ -84,8 +84,12 @@ def _showers(path: Path) -> dict[str, Any]:
 
 def words(record: Mapping[str, Any]) -> str:
     """The record for a person to read."""
-    known = {"showers": _shower_words, "tables": _table_words, "points": _point_words}
-    known["unfolding"] = _unfolding_words
+    known = {
+        "showers": _shower_words,
+        "tables": _table_words,
+        "points": _point_words,
+        "unfolding": _unfolding_words,
+    }
     return known.get(record["kind"], _model_words)(record)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hepbridge import __version__
 from hepbridge.core.errors import ConfigError
 
-__all__ = ["BIBTEX", "METHODS", "everything", "of_methods", "of_model"]
+__all__ = ["BIBTEX", "METHODS", "everything", "of_methods", "of_model", "of_unfolding"]
 
 BIBTEX: dict[str, str] = {
     "hepbridge": f"""\
@@ -85,10 +85,22 @@ BIBTEX: dict[str, str] = {
   author = {Diefenbacher, Sascha and Liu, Guan-Horng and Mikuni, Vinicius and Nachman, Benjamin and
             Nie, Weili},
   title  = {{Improving Generative Model-based Unfolding with Schr\\"odinger Bridges}},
-  year   = {2023},
+  journal = {Phys. Rev. D},
+  volume = {109},
+  pages  = {076011},
+  year   = {2024},
   eprint = {2308.12351},
   archivePrefix = {arXiv},
   primaryClass  = {hep-ph}
+}""",
+    "augmented_bridge": """\
+@misc{augmented_bridge,
+  author = {De Bortoli, Valentin and Liu, Guan-Horng and Chen, Tianrong and
+            Theodorou, Evangelos A. and Nie, Weili},
+  title  = {{Augmented Bridge Matching}},
+  year   = {2023},
+  eprint = {2311.06978},
+  archivePrefix = {arXiv}
 }""",
     "dsbm": """\
 @inproceedings{dsbm,
@@ -166,9 +178,11 @@ BIBTEX: dict[str, str] = {
 @article{cinn,
   author  = {Bellagente, Marco and Butter, Anja and Kasieczka, Gregor and Plehn, Tilman and
              Rousselot, Armand and Winterhalder, Ramon and Ardizzone, Lynton and
-             K\"othe, Ullrich},
+             K\\"othe, Ullrich},
   title   = {{Invertible Networks or Partons to Detector and Back Again}},
   journal = {SciPost Phys.},
+  volume  = {9},
+  pages   = {074},
   year    = {2020},
   eprint  = {2006.06685},
   archivePrefix = {arXiv},
@@ -179,6 +193,8 @@ BIBTEX: dict[str, str] = {
   author  = {Mikuni, Vinicius and Nachman, Benjamin and Pettee, Mariel},
   title   = {{Fast Point Cloud Generation with Diffusion Models in High Energy Physics}},
   journal = {Phys. Rev. D},
+  volume  = {108},
+  pages   = {036025},
   year    = {2023},
   eprint  = {2304.01266},
   archivePrefix = {arXiv},
@@ -214,7 +230,8 @@ BIBTEX: dict[str, str] = {
   pages   = {182001},
   year    = {2020},
   eprint  = {1911.09107},
-  archivePrefix = {arXiv}
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
 }""",
     "omnifold_acceptance": """\
 @misc{omnifold_acceptance,
@@ -222,7 +239,7 @@ BIBTEX: dict[str, str] = {
             Nachman, Benjamin and Suresh, Adi and Thaler, Jesse},
   title  = {{Scaffolding Simulations with Deep Learning for High-dimensional Deconvolution}},
   year   = {2021},
-  eprint = {2105.09923},
+  eprint = {2105.04448},
   archivePrefix = {arXiv},
   primaryClass  = {stat.ML}
 }""",
@@ -324,6 +341,13 @@ METHODS: dict[str, tuple[str, ...]] = {
     "squirels-dsbm": ("squirels", "dsbm", "dsbm_online"),
     "squirels-mmd": ("squirels", "fast_perfekt", "mmd"),
     "quantile": ("squirels",),  # conditional quantile maps are textbook; the task is the paper's
+    # recipes of unfolding
+    "sbunfold": ("sbunfold", "i2sb", "augmented_bridge", "dbim", "distillation"),
+    "sbunfold-teacher": ("sbunfold", "i2sb", "augmented_bridge", "dbim"),
+    "sbunfold-paper": ("sbunfold", "i2sb"),
+    "cinn": ("cinn", "spline_flow"),
+    "fpcd": ("fpcd", "sbunfold", "progressive_distillation", "dpm_solver"),
+    "omnifold": ("omnifold", "omnifold_acceptance", "density_ratio"),
     # transports
     "dsb": ("dsb",),
     "flow_matching": ("flow_matching", "ot_cfm"),
@@ -331,13 +355,12 @@ METHODS: dict[str, tuple[str, ...]] = {
     "distilled": ("distillation",),
     "mmd": ("fast_perfekt", "mmd"),
     "light_sb": ("light_sb",),
-    "i2sb": ("i2sb", "sbunfold", "dbim"),
+    "i2sb": ("i2sb", "sbunfold", "augmented_bridge", "dbim"),
     "dsbm": ("dsbm", "dsbm_online"),
     "spline_flow": ("spline_flow", "cinn"),
-    "diffusion": ("progressive_distillation", "fpcd", "dpm_solver"),
-    # weighters, and unfolding with them
+    "diffusion": ("progressive_distillation", "fpcd", "sbunfold", "dpm_solver"),
+    # weighters
     "density_ratio": ("density_ratio",),
-    "omnifold": ("omnifold", "omnifold_acceptance", "density_ratio"),
     # simulations, also those of the bundled sample; metrics
     "gflash": ("gflash", "gflash_homogeneous"),
     "geant4": ("geant4",),
@@ -364,6 +387,16 @@ def of_model(system: str, transport: str | None) -> list[str]:
     """Keys of `BIBTEX` to cite for a model: its task and, if it has one, its transport."""
     task = "quantile" if system == "squirels" else system.replace("_", "-")
     return of_methods([task, transport] if transport else [task])
+
+
+def of_unfolding(transport: str | None, teacher: str | None, iterations: int) -> list[str]:
+    """Keys of `BIBTEX` to cite for a model of an unfolding.
+
+    ``transport`` draws events, and has learned from a ``teacher`` if it is a student; ``iterations``
+    are those of OmniFold, for weights and for a prior alike.
+    """
+    methods = [teacher, transport, "omnifold" if iterations else None]
+    return of_methods(name for name in methods if name)
 
 
 def everything() -> list[str]:

@@ -19,10 +19,11 @@ from hepbridge.data.tables import Table
 
 __all__ = ["SUFFIXES", "read_tables", "write_tables"]
 
+_ZIP = b"PK\x03\x04"
 _BEGINNINGS: dict[bytes, Callable[..., dict[str, Table]]] = {
     b"root": load_root_tables,
     b"PAR1": load_parquet_tables,
-    b"PK\x03\x04": load_npz_tables,
+    _ZIP: load_npz_tables,
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _WRITERS: dict[str, Callable[..., None]] = {
@@ -69,7 +70,7 @@ def read_tables(
     with open(path, "rb") as handle:
         head = handle.read(len(_HDF5))
     asked = Asked(columns, dict(units or {}), weights, event_ids)
-    if is_energyflow(path):
+    if head.startswith(_ZIP) and is_energyflow(path):
         return {name: _narrowed(t, asked, path) for name, t in load_energyflow(path).items()}
     for beginning, load in _BEGINNINGS.items():
         if head.startswith(beginning):

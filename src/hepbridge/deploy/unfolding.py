@@ -131,9 +131,11 @@ def binned(
 
     ``bins``: observable -> "0,5,10" or "0:60:30"; default: all unfolded columns. The covariance is that
     of ``replicas``, outputs for bootstrap replicas of the data; without, that of Poisson numbers on the
-    unfolded events, which lacks what the training would have made of other data.
+    unfolded events, which lacks what the training would have made of other data. Simulated events with
+    weights need replicas: how many were simulated says nothing of the data.
 
-    Raises ConfigError for bins that are none, DataError for tables without the columns.
+    Raises ConfigError for bins that are none and for weighted events without replicas, DataError for
+    tables without the columns.
     """
     nominal = _moved(table)
     names = list(bins or {}) or _unfolded(table)[0]
@@ -141,9 +143,15 @@ def binned(
         raise ConfigError(
             "these are weighted events, not unfolded ones: say which columns to bin (--bins mass=0:60:30)"
         )
-    own = np.ones(len(nominal)) if nominal.weights is None else nominal.weights
-    drawn = [own * poisson_weights(seed, k, nominal.event_ids) for k in range(_REPLICAS)]
+    if not replicas and not _unfolded(table)[0]:
+        raise ConfigError(
+            "the statistical error is missing: without unfolded columns these are simulated events with "
+            "the weights of an unfolding, and Poisson numbers on them (also their columns replica_0, …) "
+            "are no error of the data. Train on replicas of the data (hepbridge unfold train … "
+            "--bootstrap K, several K), apply each model and give each output with --replica"
+        )
     again = [_moved(other) for other in replicas]
+    drawn = [] if again else _poisson(nominal, seed)
     varied = {name: [_moved(t) for t in ts] for name, ts in (variations or {}).items()}
     found = []
     for name in names:
@@ -163,6 +171,12 @@ def binned(
         )
     write_hepdata(found, output, comment=comment, overwrite=overwrite)
     return {m.column: len(m.values) for m in found}
+
+
+def _poisson(table: Table, seed: int) -> list[NDArray[np.float64]]:
+    """Weights (N,) of replicas of the events."""
+    own = np.ones(len(table)) if table.weights is None else table.weights
+    return [own * poisson_weights(seed, k, table.event_ids) for k in range(_REPLICAS)]
 
 
 def _moved(table: Table) -> Table:

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from hepbridge.core.errors import DataError, ModelFileError
-from hepbridge.core.files import atomic_path
 from hepbridge.data.formats import FORMATS
 from hepbridge.data.geometry import Geometry
 from hepbridge.systems import SYSTEMS
 from hepbridge.systems.recipe import Recipe
 from hepbridge.systems.refiner import Refiner
-from hepbridge.training.checkpoint import content_digest
+from hepbridge.training.tensor_file import TensorFile, content_digest
 
 __all__ = ["FORMAT_VERSION", "Domain", "Model", "load", "locate", "read_header"]
 
 FORMAT_VERSION = 1
-_KEY = "hepbridge"
-_DIGEST = "digest"
+_FILE = TensorFile(
+    "hepbridge", "model file of hepbridge", "copy it or train it again", digest_optional=True
+)
 _BLOCKS = ("recipe", "geometry", "domain", "provenance", "metrics")
 
 
@@ -99,16 +96,13 @@ class Model:
             "provenance": self.provenance,
             "metrics": self.metrics,
         }
-        tensors = self._tensors()
-        text = json.dumps(header, sort_keys=True)
-        metadata = {_KEY: text, _DIGEST: content_digest(tensors, text)}
-        with atomic_path(path, overwrite=overwrite) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-        return Path(path)
+        return _FILE.write(
+            path, self._tensors(), json.dumps(header, sort_keys=True), overwrite=overwrite
+        )
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {
-            f"{k}.{name}": value.detach().cpu().contiguous().clone()
+            f"{k}.{name}": value.detach().cpu()
             for k, member in enumerate(self.members)
             for name, value in member.state_dict().items()
         }
@@ -141,40 +135,22 @@ class Model:
 
 def read_header(path: str | Path) -> dict[str, Any]:
     """The JSON header of a model file, without its weights. Raises ModelFileError."""
-    path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"there is no model file {path}")
     try:
-        with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-    except (SafetensorError, OSError, struct.error) as error:
+        header = _FILE.header(path, FORMAT_VERSION)
+    except ModelFileError as error:
         with suppress(OSError):
-            for kind in (name for name in FORMATS if FORMATS[name].recognises(path)):
+            for kind in (name for name in FORMATS if FORMATS[name].recognises(Path(path))):
                 raise ModelFileError(
                     f"{path} is a file of showers ({kind}), not a model; the name of a model ends "
                     "in .safetensors"
                 ) from error
-        raise ModelFileError(
-            f"{path} is not a readable model file ({error}); it may be truncated: train or copy it again"
-        ) from error
-    if _KEY not in metadata:
-        raise ModelFileError(f"{path} is a safetensors file, but not one that hepbridge wrote")
-    try:
-        header = json.loads(metadata[_KEY])
-        version = header["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path} has format version {version}; this hepbridge reads 1 to {FORMAT_VERSION}: "
-            "install a newer hepbridge"
-        )
+        raise
     wrong = [name for name in _BLOCKS if not isinstance(header.get(name), dict)]
     if wrong:
         raise ModelFileError(
             f"{path}: the header of the model is damaged ({', '.join(wrong)} missing or no record)"
         )
-    return header  # type: ignore[no-any-return]
+    return header
 
 
 def load(name: str | Path) -> Model:
@@ -185,17 +161,7 @@ def load(name: str | Path) -> Model:
     """
     path = locate(str(name))
     header = read_header(path)
-    try:
-        with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata()
-            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (it has no iterator)
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: the weights cannot be read ({error})") from error
-    # a file without a digest was written before there was one
-    if metadata.get(_DIGEST, "") not in ("", content_digest(stored, metadata[_KEY])):
-        raise ModelFileError(
-            f"{path} is damaged: its content does not match its digest; copy it or train it again"
-        )
+    stored = _FILE.tensors(path)
     count = header.get("members")
     found = len({name.partition(".")[0] for name in stored})
     if type(count) is not int or not 1 <= count == found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hepbridge import recipes
 from hepbridge.core.errors import ConfigError
+from hepbridge.core.protocols import Phase
 from hepbridge.systems import SYSTEMS
 from hepbridge.training import TrainingSettings
 
@@ -28,6 +31,16 @@ class RecipeTraining(TrainingSettings):
 
     def settings(self) -> TrainingSettings:
         return TrainingSettings(**self.model_dump(exclude={"steps", "learning_rate"}))
+
+    def replanned(self, phases: Iterable[Phase], planned_steps: int) -> Iterator[Phase]:
+        """The phases of a method that plans ``planned_steps`` in all, as the recipe wants them."""
+        for phase in phases:
+            change: dict[str, Any] = {}
+            if self.steps is not None:
+                change["steps"] = max(1, round(phase.steps * self.steps / planned_steps))
+            if self.learning_rate is not None:
+                change["learning_rate"] = self.learning_rate
+            yield dataclasses.replace(phase, **change)
 
 
 class Recipe(BaseModel):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
-import platform
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,7 @@ import numpy as np
 import torch
 
 from hepbridge import __version__
-from hepbridge.core.errors import ConfigError, DataError, OutputError
-from hepbridge.core.files import check_output
+from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.jobs import Request
 from hepbridge.core.protocols import Phase
 from hepbridge.core.rng import stream
@@ -33,7 +29,8 @@ from hepbridge.systems.recipe import Recipe, load_recipe
 from hepbridge.systems.refiner import Refiner, varying
 from hepbridge.systems.teacher import follow, same_showers
 from hepbridge.systems.tiles import forget
-from hepbridge.training import History, fit, leads
+from hepbridge.systems.training_output import beside, provenance, wanted
+from hepbridge.training import fit, leads
 
 __all__ = ["split", "train"]
 
@@ -78,8 +75,6 @@ def train(
         TrainingInterrupted: on SIGINT or SIGTERM, after the state was saved.
     """
     chosen = load_recipe(recipe, config, overrides) if isinstance(recipe, str) else recipe
-    if output is not None and Path(output).suffix != ".safetensors":
-        raise OutputError(f"cannot write {output}: the name of a model file ends in .safetensors")
     require_showers(fast, "fast")
     require_showers(full, "full")
     surplus = fast[len(full) :]
@@ -108,12 +103,9 @@ def train(
         same_showers(request.fields, teacher)
     if output is not None:
         output = Path(output)
-        if output.exists() and not overwrite and _is_answer(output, request):
+        if not wanted(output, request, _stored, resume=resume, overwrite=overwrite):
             log.info("%s is complete already (same request); nothing to do", output)
             return load(output)
-        check_output(output, overwrite=overwrite)
-        if overwrite and not resume:
-            _beside(output, "checkpoint").unlink(missing_ok=True)
     training, held = split(len(fast), chosen.holdout, seed)
     if chosen.training.precision == "fp16" and device == "cpu":
         raise ConfigError("training.precision fp16 needs a GPU; on a CPU use float32 or bf16")
@@ -124,9 +116,9 @@ def train(
         chosen.training.settings(),
         seed=seed,
         device=device,
-        checkpoint=_beside(output, "checkpoint"),
+        checkpoint=None if output is None else beside(output, "checkpoint"),
         resume=resume,
-        log=_beside(output, "log.jsonl"),
+        log=None if output is None else beside(output, "log.jsonl"),
         title=chosen.system,
         fingerprint=request.digest(),
     )
@@ -139,7 +131,12 @@ def train(
         chosen,
         fast.geometry,
         _domain(fast, full, names),
-        provenance=_provenance(request, history, len(training), device),
+        provenance=provenance(
+            request,
+            training_pairs=len(training),
+            training_seconds=round(history.seconds, 1),
+            device=device,
+        ),
     )
     if not leads():  # under torchrun one process judges and writes
         return model
@@ -147,7 +144,7 @@ def train(
     model.metrics = gate(model, baseline, fast[held], full[held], seed)
     if output is not None:
         model.save(output, overwrite=overwrite)
-        _beside(output, "checkpoint").unlink(missing_ok=True)
+        beside(output, "checkpoint").unlink(missing_ok=True)
     return model
 
 
@@ -188,17 +185,10 @@ def _all_phases(
             refiner.learn_from(teacher.members[k])
         members.append(refiner)
         check = _validation(recipe, members, k, fast[held], full[held], seed)
-        for phase in refiner.phases(fast[rows], full[rows], seed + k):
+        phases = refiner.phases(fast[rows], full[rows], seed + k)
+        for phase in recipe.training.replanned(phases, refiner.planned_steps):
             name = phase.name if recipe.ensemble == 1 else f"member{k}/{phase.name}"
-            change: dict[str, Any] = {"name": name}
-            if recipe.training.steps is not None:
-                share = recipe.training.steps / refiner.planned_steps
-                change["steps"] = max(1, round(phase.steps * share))
-            if recipe.training.learning_rate is not None:
-                change["learning_rate"] = recipe.training.learning_rate
-            if phase.validate is None:
-                change["validate"] = check
-            yield dataclasses.replace(phase, **change)
+            yield dataclasses.replace(phase, name=name, validate=phase.validate or check)
 
 
 def _some(showers: Showers) -> list[Showers]:
@@ -284,10 +274,6 @@ def _check_conditions(fast: Showers, full: Showers, names: list[str]) -> None:
         )
 
 
-def _beside(output: Path | None, ending: str) -> Any:
-    return None if output is None else output.with_name(f"{output.name}.{ending}")
-
-
 def _digest(showers: Showers, names: list[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(showers.incident_energy.tobytes())
@@ -297,11 +283,9 @@ def _digest(showers: Showers, names: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _is_answer(output: Path, request: Request) -> bool:
-    try:
-        return bool(read_header(output)["provenance"].get("request") == request.fields)
-    except (ValueError, KeyError):
-        return False
+def _stored(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_header(path)["provenance"]
+    return found
 
 
 def _domain(fast: Showers, full: Showers, names: list[str]) -> Domain:
@@ -320,19 +304,3 @@ def _domain(fast: Showers, full: Showers, names: list[str]) -> Domain:
         plain["full"],
         {name: (float(values.min()), float(values.max())) for name, values in spans.items()},
     )
-
-
-def _provenance(request: Request, history: History, rows: int, device: str) -> dict[str, Any]:
-    return {
-        "request": json.loads(json.dumps(request.fields)),
-        "training_pairs": rows,
-        "training_seconds": round(history.seconds, 1),
-        "device": device,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "hepbridge": __version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }

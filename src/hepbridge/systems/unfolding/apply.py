@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,8 @@ __all__ = ["DRAWS_KEY", "UNFOLDED_KEY", "posterior", "reweight", "unfold", "unfo
 log = logging.getLogger(__name__)
 
 _FEW = 3.0  # draws that count: with fewer the iterated spectrum has too little to choose from
+
+_ADDED = re.compile(r"unfolded_.+|replica_\d+")  # columns that are added here
 
 UNFOLDED_KEY, DRAWS_KEY = "unfolded", "draws"  # in the provenance of a table: what was added to it
 
@@ -55,8 +58,10 @@ def unfold(
     with the weights d of the data, purity and efficiency of the response (`Acceptance`), and s the share
     of the events at y that are no background.
 
-    Raises ConfigError for a model that answers with weights, DataError for unsuitable tables.
+    Raises ConfigError for a model that answers with weights, DataError for unsuitable tables, also
+    for those that have such columns already.
     """
+    _check_columns(table)
     data = Data.from_table(table, model.observables)
     drawn = posterior(model, data, seed=seed, samples=samples)
     assert model.acceptance is not None  # it generates
@@ -105,15 +110,18 @@ def reweight(model: UnfoldingModel, table: Table, *, seed: int, replicas: int = 
 
     Only those that pass at particle level; their weights become :math:`w\,\nu(x)\, N`, with N the
     unfolded events for each simulated one: of the response itself, they add up to the data,
-    corrected for what the detector misses and makes up.
+    corrected for what the detector misses and makes up. Columns ``replica_k`` are Poisson numbers
+    of simulated events: the statistics of the simulation, not of the data.
 
-    Raises ConfigError for a model without a spectrum.
+    Raises ConfigError for a model without a spectrum, DataError for unsuitable tables, also for
+    those that have such columns already.
     """
     if model.spectrum is None:
         raise ConfigError(
             "this model draws truths of measured events and has no spectrum to reweight with; "
             "train it with --data and iterations"
         )
+    _check_columns(table)
     kept = table[passing(table)]
     if not len(kept):
         raise DataError("none of the events of the table has the flag 'pass'")
@@ -123,6 +131,15 @@ def reweight(model: UnfoldingModel, table: Table, *, seed: int, replicas: int = 
     columns, units = dict(kept.columns), dict(kept.units)
     _add_replicas(columns, units, kept.event_ids, replicas, seed)
     return replace(kept, columns=columns, units=units, weights=weights)
+
+
+def _check_columns(table: Table) -> None:
+    """Raises DataError for an output of this file: its weights and columns would be mistaken."""
+    if found := [name for name in table.columns if _ADDED.fullmatch(name)]:
+        raise DataError(
+            f"the events have columns that unfolding adds: {', '.join(found)}; give the table as it was "
+            "before hepbridge unfold apply, or rename these columns if they are something else"
+        )
 
 
 def _add_replicas(
@@ -139,7 +156,7 @@ def _signal(model: UnfoldingModel, data: Data, background: Data, seed: int) -> N
     above = torch.from_numpy(less.weights)
     below = torch.from_numpy(np.where(less.rows >= 0, less.weights, 0.0).clip(min=0.0))
     ratio = DensityRatio(x.shape[1], **model.recipe.classifier)
-    settings = model.recipe.classifier_training.settings()
+    settings = model.recipe.classifier_training
     fit(ratio.phases(Contrast(x, above, below), seed), settings, seed=seed, title="background")
     with torch.no_grad():
         share = ratio.weights(x[: len(data)]).double().numpy()

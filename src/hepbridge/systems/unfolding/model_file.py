@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from hepbridge.core.errors import ModelFileError
-from hepbridge.core.files import atomic_path
 from hepbridge.systems.unfolding.acceptance import Acceptance
 from hepbridge.systems.unfolding.observables import Observables
 from hepbridge.systems.unfolding.recipe import UnfoldingRecipe
 from hepbridge.systems.unfolding.spectrum import Spectrum
 from hepbridge.systems.unfolding.unfolder import Unfolder
-from hepbridge.training.checkpoint import content_digest
+from hepbridge.training.tensor_file import TensorFile
 from hepbridge.transforms.event_frame import EventFrame
 
 __all__ = ["FORMAT_VERSION", "UnfoldingModel", "is_unfolding_model", "load_unfolding"]
 
 FORMAT_VERSION = 1
-_KEY, _DIGEST = "hepbridge-unfolding", "digest"
+_KEY = "hepbridge-unfolding"
+_FILE = TensorFile(
+    _KEY, "model of an unfolding", "copy it, or write it with hepbridge unfold train"
+)
 
 
 @dataclass
@@ -87,6 +87,11 @@ class UnfoldingModel:
         }
         return {name: module for name, module in named.items() if module is not None}
 
+    @property
+    def masked(self) -> tuple[int, int]:
+        """Columns with undefined values, at particle and at detector level."""
+        return int((self.true.absent > 0).sum()), int((self.seen.absent > 0).sum())
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the file atomically. Raises OutputError."""
         header = {
@@ -94,20 +99,16 @@ class UnfoldingModel:
             "recipe": self.recipe.model_dump(mode="json"),
             "observables": self.observables.to_dict(),
             "spectrum": self.spectrum is not None,
-            "masked": [int((frame.absent > 0).sum()) for frame in (self.true, self.seen)],
+            "masked": list(self.masked),
             "summary": self.summary,
             "provenance": self.provenance,
         }
         tensors = {
-            f"{part}.{name}": value.detach().cpu().contiguous().clone()
+            f"{part}.{name}": value
             for part, module in self.parts().items()
             for name, value in module.state_dict().items()
         }
-        text = json.dumps(header, sort_keys=True)
-        metadata = {_KEY: text, _DIGEST: content_digest(tensors, text)}
-        with atomic_path(path, overwrite=overwrite) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-        return Path(path)
+        return _FILE.write(path, tensors, json.dumps(header, sort_keys=True), overwrite=overwrite)
 
     def describe(self) -> dict[str, Any]:
         """What the model is, as plain values."""
@@ -127,9 +128,8 @@ class UnfoldingModel:
 def is_unfolding_model(path: str | Path) -> bool:
     """Is this a file that `UnfoldingModel.save` wrote?"""
     try:
-        with safe_open(path, framework="pt") as handle:
-            return _KEY in (handle.metadata() or {})
-    except (SafetensorError, OSError, ValueError):
+        return _KEY in _FILE.metadata(path)
+    except ModelFileError:
         return False
 
 
@@ -138,33 +138,7 @@ def load_unfolding(path: str | Path) -> UnfoldingModel:
 
     Raises ModelFileError: the file is missing, damaged, foreign, or of an unknown version.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"there is no model file {path}")
-    try:
-        with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(f"{path} is no readable model file ({error})") from error
-    if _KEY not in metadata:
-        raise ModelFileError(
-            f"{path} is no model of an unfolding; hepbridge unfold train writes such files"
-        )
-    if metadata.get(_DIGEST) != content_digest(stored, metadata[_KEY]):
-        raise ModelFileError(
-            f"{path} is damaged: its content does not match its digest; copy or train it again"
-        )
-    try:
-        header = json.loads(metadata[_KEY])
-        version = header["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"{path}: the header of the model is damaged ({error})") from error
-    if version != FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path} has format version {version}; this hepbridge reads {FORMAT_VERSION}: install a "
-            "newer hepbridge"
-        )
+    header, stored = _FILE.header(path, FORMAT_VERSION), _FILE.tensors(path)
     try:
         model = UnfoldingModel.empty(
             UnfoldingRecipe.model_validate(header["recipe"]),

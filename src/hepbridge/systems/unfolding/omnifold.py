@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.protocols import Conditions
 from hepbridge.core.rng import stream_key
+from hepbridge.systems.unfolding.classifier_training import ClassifierTraining
+from hepbridge.systems.unfolding.omnifold_inputs import Floats, Mask, Simulation, matrix, vector
 from hepbridge.training.history import History
 from hepbridge.training.loop import fit
 from hepbridge.training.settings import TrainingSettings
@@ -25,13 +27,7 @@ from hepbridge.weighters.diagnostics import WeightSummary, summarise, weighted_a
 
 __all__ = ["Iteration", "OmniFold", "OmniFoldSettings", "ParticleWeights", "Step", "omnifold"]
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
 _LEAST_FAKES = 100  # of fewer, a classifier cannot say where they lie: the purity is a constant
-_TRAINING = TrainingSettings(
-    ema_decay=0.98, validate_every=25, patience=8, weight_decay=1e-3, checkpoint_every=10**9
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class OmniFoldSettings:
     warm_start: bool = True
     warm_steps: int = 500
     classifier: dict[str, Any] = field(default_factory=dict)
-    training: TrainingSettings = _TRAINING
+    training: TrainingSettings = field(default_factory=ClassifierTraining)
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.warm_steps < 1:
@@ -161,11 +157,11 @@ def omnifold(
     where each fraction is a classifier and the ratio of totals. :math:`w\omega_n` adds up to the
     total of :math:`d'`. Step 2 is learned from pairs and then holds for misses too: a miss says
     nothing of the data, so its weight is the mean over the pairs at its x, as in steps "1b" of
-    arXiv:2105.09923; a further classifier for it would learn the same function. (Leaving misses
+    arXiv:2105.04448; a further classifier for it would learn the same function. (Leaving misses
     at their old weight instead has the same fixed point, but takes :math:`1/\epsilon` times the
     iterations.) This is the expectation-maximisation of the likelihood: D'Agostini's iteration with
     efficiencies, unbinned. The purity is that of the simulation at each y: "step 2b" of
-    arXiv:2105.09923, in which fakes are reweighted like the pairs at their y, amounts to the same.
+    arXiv:2105.04448, in which fakes are reweighted like the pairs at their y, amounts to the same.
     (To subtract fakes in absolute numbers instead, append them to the data with negative weights.)
 
     Args:
@@ -184,8 +180,8 @@ def omnifold(
         ConfigError: misses without the second step, options that a classifier does not have.
     """
     settings = settings or OmniFoldSettings()
-    simulation = _Simulation.of(particle, detector, pairs, misses, fakes, weights)
-    y = _matrix("data", data)
+    simulation = Simulation.of(particle, detector, pairs, misses, fakes, weights)
+    y = matrix("data", data)
     if y.shape[1] != simulation.detector.shape[1]:
         raise DataError(
             f"the data have {y.shape[1]} columns, the simulation has {simulation.detector.shape[1]}"
@@ -195,60 +191,14 @@ def omnifold(
             f"OmniFold without its second step has no weights for the {simulation.misses.sum()} "
             "misses; use the second step, or leave the misses out"
         )
-    d = _vector("data_weights", data_weights, len(y))
+    d = vector("data_weights", data_weights, len(y))
     return _Unfolding(simulation, y, d, settings, seed, device).run()
-
-
-@dataclass(frozen=True)
-class _Simulation:
-    particle: Tensor
-    detector: Tensor
-    pairs: Mask
-    misses: Mask
-    fakes: Mask
-    weights: Floats
-
-    @classmethod
-    def of(
-        cls,
-        particle: Tensor | NDArray[Any],
-        detector: Tensor | NDArray[Any],
-        pairs: Mask | None,
-        misses: Mask | None,
-        fakes: Mask | None,
-        weights: ArrayLike | None,
-    ) -> _Simulation:
-        n = len(particle)
-        everything = pairs is None and misses is None and fakes is None
-        paired = _mask("pairs", pairs, n, default=everything)
-        missed = _mask("misses", misses, n, default=False)
-        faked = _mask("fakes", fakes, n, default=False)
-        if not paired.any() or (paired & (missed | faked)).any():
-            raise DataError(
-                f"{paired.sum()} of {n} simulated events are pairs, and "
-                f"{(paired & (missed | faked)).sum()} of them are misses or fakes as well; there "
-                "must be pairs, and they can be neither"
-            )
-        w = _vector("weights", weights, n)
-        if (w < 0).any():
-            raise DataError(
-                f"{(w < 0).sum()} of {n} simulated events have negative weights; OmniFold needs "
-                "a simulation without (only the data may have negative weights)"
-            )
-        return cls(
-            _matrix("particle", particle, paired | missed),
-            _matrix("detector", detector, paired | faked),
-            paired,
-            missed,
-            faked,
-            w,
-        )
 
 
 class _Unfolding:
     def __init__(
         self,
-        simulation: _Simulation,
+        simulation: Simulation,
         data: Tensor,
         data_weights: Floats,
         settings: OmniFoldSettings,
@@ -355,32 +305,3 @@ def _evaluate(weighter: DensityRatio | ParticleWeights, x: Tensor) -> Floats:
 
 def _double(values: Floats) -> Tensor:
     return torch.from_numpy(np.asarray(values, dtype=np.float64))
-
-
-def _mask(name: str, mask: Mask | None, n: int, *, default: bool) -> Mask:
-    if mask is None:
-        return np.full(n, default)
-    out = np.asarray(mask)
-    if out.shape != (n,) or out.dtype != np.bool_:
-        raise DataError(f"{name} is {out.dtype} {out.shape}; it must be bool ({n},)")
-    return out
-
-
-def _vector(name: str, values: ArrayLike | None, n: int) -> Floats:
-    out = np.ones(n) if values is None else np.asarray(values, dtype=np.float64)
-    if out.shape != (n,) or not np.isfinite(out).all():
-        raise DataError(f"{name} must be {n} finite numbers, got shape {out.shape}")
-    return out
-
-
-def _matrix(name: str, values: Tensor | NDArray[Any], used: Mask | None = None) -> Tensor:
-    """The rows (N, d), float32, finite where used and zero elsewhere."""
-    out = torch.as_tensor(values).float()
-    if out.ndim != 2 or (used is not None and len(out) != len(used)):
-        expected = "(rows, columns)" if used is None else f"({len(used)}, columns)"
-        raise DataError(f"{name} has the shape {tuple(out.shape)}; needed is {expected}")
-    rows = torch.ones(len(out), dtype=torch.bool) if used is None else torch.from_numpy(used)
-    bad = int((~torch.isfinite(out[rows]).all(dim=1)).sum())
-    if bad:
-        raise DataError(f"{bad} of {int(rows.sum())} rows of {name} hold NaN or infinity")
-    return torch.where(rows[:, None], out, 0.0)

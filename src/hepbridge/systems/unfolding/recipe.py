@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hepbridge import recipes
 from hepbridge.systems.recipe import RecipeTraining, checked
+from hepbridge.systems.unfolding.classifier_training import ClassifierTraining
 
 __all__ = ["GROUP", "UnfoldingRecipe", "load_unfolding_recipe"]
 
@@ -25,7 +26,6 @@ class UnfoldingRecipe(BaseModel):
         match_marginals: correct the marginals after the training (`Unfolder.finish`).
         iterations: of OmniFold's two steps. ``reweight``: the answer; ``generate``: the spectrum that
             then takes the place of the simulated one in the posteriors, 0: none.
-        second_step: of OmniFold; without it the weights of its first step are the answer.
         candidates: draws of each event among which an iterated spectrum chooses.
         classifier, classifier_training: of the density ratios of iterations and of backgrounds.
         acceptance: of those of what the detector misses and makes up.
@@ -39,11 +39,10 @@ class UnfoldingRecipe(BaseModel):
     match_marginals: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
     iterations: Annotated[int, Field(ge=0, le=100)] = 0
-    second_step: bool = True
     candidates: Annotated[int, Field(ge=1, le=1000)] = 32
     classifier: dict[str, Any] = Field(default_factory=dict)
     acceptance: dict[str, Any] = Field(default_factory=dict)
-    classifier_training: RecipeTraining = RecipeTraining()
+    classifier_training: ClassifierTraining = ClassifierTraining()
     training: RecipeTraining = RecipeTraining()
 
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import platform
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hepbridge import __version__
-from hepbridge.core.errors import ConfigError, OutputError
-from hepbridge.core.files import check_output
+from hepbridge.core.errors import ConfigError
 from hepbridge.core.jobs import Request
-from hepbridge.core.protocols import Phase
+from hepbridge.systems.training_output import beside, provenance, wanted
 from hepbridge.systems.unfolding.data import Data
 from hepbridge.systems.unfolding.model_file import UnfoldingModel, load_unfolding
 from hepbridge.systems.unfolding.omnifold import OmniFold, OmniFoldSettings, omnifold
@@ -68,16 +62,14 @@ def train_unfolding(
     request = _request(chosen, response, data, seed, start)
     if output is not None:
         output = Path(output)
-        if output.suffix != ".safetensors":
-            raise OutputError(
-                f"cannot write {output}: the name of a model file ends in .safetensors"
-            )
-        if output.exists() and not overwrite and _is_answer(output, request):
+        if not wanted(output, request, _stored, resume=resume, overwrite=overwrite):
             log.info("%s is complete already (same request); nothing to do", output)
             return load_unfolding(output)
-        check_output(output, overwrite=overwrite)
     model = UnfoldingModel.empty(
-        chosen, response.observables, masked=_masked(response), spectrum=chosen.iterations > 0
+        chosen,
+        response.observables,
+        masked=_masked(response) if start is None else start.masked,
+        spectrum=chosen.iterations > 0,
     )
     if start is None:
         model.true.fit(response.true[response.passes_particle], response.observables.particle)
@@ -89,32 +81,25 @@ def train_unfolding(
         support = data.support(model.seen, response.observables)
         model.summary["data"] = {"events": len(data), "sum": float(data.weights.sum()), **support}
     if chosen.kind == "generate" and start is None:
-        _generate(model, response, output, device, seed, resume)
+        checkpoint = None if output is None else beside(output, "checkpoint")
+        _generate(model, response, request, checkpoint, device, seed, resume)
     if chosen.iterations:
         assert data is not None  # asked before
         _spectrum(model, response, data, device, seed)
     for part in model.parts().values():
         part.to("cpu").eval().requires_grad_(False)
-    model.provenance = {
-        "request": json.loads(json.dumps(request.fields)),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "hepbridge": __version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
+    model.provenance = provenance(request)
     if output is not None:
         model.save(output, overwrite=overwrite)
-        _beside(output).unlink(missing_ok=True)
+        beside(output, "checkpoint").unlink(missing_ok=True)
     return model
 
 
 def _generate(
     model: UnfoldingModel,
     response: Response,
-    output: Path | None,
+    request: Request,
+    checkpoint: Path | None,
     device: str,
     seed: int,
     resume: bool,
@@ -122,25 +107,24 @@ def _generate(
     """Transport and acceptance, from the response."""
     recipe, unfolder = model.recipe, model.unfolder
     assert unfolder is not None and model.acceptance is not None
-    phases = unfolder.phases(response, seed)
-    if recipe.training.steps is not None:
-        phases = _rescaled(phases, recipe.training.steps / unfolder.transport.planned_steps)
     history = fit(
-        phases,
+        recipe.training.replanned(
+            unfolder.phases(response, seed), unfolder.transport.planned_steps
+        ),
         recipe.training.settings(),
         seed=seed,
         device=device,
-        checkpoint=None if output is None else _beside(output),
+        checkpoint=checkpoint,
         resume=resume,
         title="unfolding",
-        fingerprint=hashlib.blake2b(recipe.model_dump_json().encode()).hexdigest(),
+        fingerprint=request.digest(),
     )
     model.summary["training_seconds"] = round(history.seconds, 1)
     unfolder.transport.to("cpu").eval()
     if recipe.match_marginals:
         unfolder.finish(response, seed)
     acceptance = model.acceptance.phases(response, model.true, model.seen, seed)
-    fit(acceptance, recipe.classifier_training.settings(), seed=seed, title="acceptance")
+    fit(acceptance, recipe.classifier_training, seed=seed, title="acceptance")
 
 
 def _spectrum(
@@ -156,15 +140,14 @@ def _spectrum(
         model.seen.features(data.seen),
         seed=seed,
         pairs=simulated.pairs,
-        misses=simulated.misses if recipe.second_step else None,
+        misses=simulated.misses,
         fakes=simulated.fakes,
         weights=simulated.weights,
         data_weights=data.weights,
         settings=OmniFoldSettings(
             iterations=recipe.iterations,
-            second_step=recipe.second_step,
             classifier=recipe.classifier,
-            training=recipe.classifier_training.settings(),
+            training=recipe.classifier_training,
         ),
         device=device,
     )
@@ -219,21 +202,10 @@ def _check(recipe: UnfoldingRecipe, data: Data | None) -> None:
         raise ConfigError(
             "reweighting is trained on data: name them (--data), with at least one iteration"
         )
-    if recipe.iterations and not recipe.second_step:
-        raise ConfigError(
-            "OmniFold without its second step has weights for the simulated pairs, but no function that "
-            "could be stored: use hepbridge.systems.unfolding.omnifold in Python"
-        )
     if recipe.kind == "generate" and recipe.iterations and data is None:
         raise ConfigError(
             f"{recipe.iterations} iterations need the data that are to be unfolded (--data)"
         )
-
-
-def _rescaled(phases: Iterator[Phase], share: float) -> Iterator[Phase]:
-    for phase in phases:
-        phase.steps = max(1, round(phase.steps * share))
-        yield phase
 
 
 def _masked(response: Response) -> tuple[int, int]:
@@ -271,12 +243,5 @@ def _digest(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _is_answer(output: Path, request: Request) -> bool:
-    try:
-        return bool(load_unfolding(output).provenance.get("request") == request.fields)
-    except ValueError:
-        return False
-
-
-def _beside(output: Path) -> Path:
-    return output.with_name(f"{output.name}.checkpoint")
+def _stored(path: Path) -> dict[str, Any]:
+    return load_unfolding(path).provenance
