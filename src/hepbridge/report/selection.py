@@ -39,7 +39,10 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path} is no JSON, so no metrics.json of a report") from error
     if not isinstance(record, dict) or "sets" not in record:
-        raise DataError(f"{path} is not the metrics.json of an evaluation")
+        raise DataError(
+            f"{path} is not the metrics.json of an evaluation of showers; reports of a challenge's "
+            "protocol and of unfoldings cannot be ranked by this command"
+        )
     try:
         Evaluation.from_dict(record)
     except DataError as error:
@@ -89,7 +92,7 @@ def selection_table(found: Mapping[str, Any]) -> Table:
     """The table of `selection` for the terminal."""
     out = Table(
         title="Candidates, the closest to full simulation first",
-        caption=found["words"],
+        caption=f"{found['words']} p: of a perfect model, to have rows this far above the floor.",
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
