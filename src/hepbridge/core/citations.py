@@ -220,6 +220,72 @@ BIBTEX: dict[str, str] = {
   archivePrefix = {arXiv},
   primaryClass  = {cs.LG}
 }""",
+    "edm": """\
+@inproceedings{edm,
+  author    = {Karras, Tero and Aittala, Miika and Aila, Timo and Laine, Samuli},
+  title     = {{Elucidating the Design Space of Diffusion-Based Generative Models}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2022},
+  eprint    = {2206.00364},
+  archivePrefix = {arXiv}
+}""",
+    "ddim": """\
+@inproceedings{ddim,
+  author    = {Song, Jiaming and Meng, Chenlin and Ermon, Stefano},
+  title     = {{Denoising Diffusion Implicit Models}},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2021},
+  eprint    = {2010.02502},
+  archivePrefix = {arXiv}
+}""",
+    "ddpm": """\
+@inproceedings{ddpm,
+  author    = {Ho, Jonathan and Jain, Ajay and Abbeel, Pieter},
+  title     = {{Denoising Diffusion Probabilistic Models}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2020},
+  eprint    = {2006.11239},
+  archivePrefix = {arXiv}
+}""",
+    "score_sde": """\
+@inproceedings{score_sde,
+  author    = {Song, Yang and Sohl-Dickstein, Jascha and Kingma, Diederik P. and
+               Kumar, Abhishek and Ermon, Stefano and Poole, Ben},
+  title     = {{Score-Based Generative Modeling through Stochastic Differential Equations}},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2021},
+  eprint    = {2011.13456},
+  archivePrefix = {arXiv}
+}""",
+    "deis": """\
+@inproceedings{deis,
+  author    = {Zhang, Qinsheng and Chen, Yongxin},
+  title     = {{Fast Sampling of Diffusion Models with Exponential Integrator}},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2023},
+  eprint    = {2204.13902},
+  archivePrefix = {arXiv}
+}""",
+    "unipc": """\
+@inproceedings{unipc,
+  author    = {Zhao, Wenliang and Bai, Lujia and Rao, Yongming and Zhou, Jie and Lu, Jiwen},
+  title     = {{UniPC: A Unified Predictor-Corrector Framework for
+               Fast Sampling of Diffusion Models}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  eprint    = {2302.04867},
+  archivePrefix = {arXiv}
+}""",
+    "restart": """\
+@inproceedings{restart,
+  author    = {Xu, Yilun and Deng, Mingyang and Cheng, Xiang and Tian, Yonglong and
+               Liu, Ziming and Jaakkola, Tommi},
+  title     = {{Restart Sampling for Improving Generative Processes}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  eprint    = {2306.14878},
+  archivePrefix = {arXiv}
+}""",
     "omnifold": """\
 @article{omnifold,
   author  = {Andreassen, Anders and Komiske, Patrick T. and Metodiev, Eric M. and
@@ -359,6 +425,20 @@ METHODS: dict[str, tuple[str, ...]] = {
     "dsbm": ("dsbm", "dsbm_online"),
     "spline_flow": ("spline_flow", "cinn"),
     "diffusion": ("progressive_distillation", "fpcd", "sbunfold", "dpm_solver"),
+    # samplers of diffusions
+    "euler": ("ddim",),
+    "ddpm": ("ddpm", "ddim"),
+    "euler_maruyama": ("score_sde",),
+    "heun": ("edm",),
+    "edm": ("edm",),
+    "restart": ("restart", "edm"),
+    "dpmpp_2m": ("dpm_solver",),
+    "dpmpp_2m_sde": ("dpm_solver",),
+    "lms2": ("deis",),
+    "lms3": ("deis",),
+    "lms4": ("deis",),
+    "unipc2": ("unipc",),
+    "unipc3": ("unipc",),
     # weighters
     "density_ratio": ("density_ratio",),
     # simulations, also those of the bundled sample; metrics

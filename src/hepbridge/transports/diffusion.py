@@ -16,13 +16,17 @@ from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.transports.couplings import draw_pairs
 from hepbridge.transports.multistep import follow
 from hepbridge.transports.options import whole_numbers
+from hepbridge.transports.samplers import SAMPLERS
+from hepbridge.transports.samplers.noise_levels import LEVELS
+from hepbridge.transports.samplers.sampler import Sampler
 
 __all__ = ["Diffusion"]
 
 _MOST_STEPS = 1000
-_SAMPLERS = ("multistep", "ddim")
+_OWN = ("multistep", "ddim")  # samplers in equal steps of time; all others are in `SAMPLERS`
 _Number = TypeVar("_Number", float, Tensor)
 _LEAST_ANGLE = math.atan(math.exp(-10.0))  # where the logarithm of signal over noise is 20
+_WHOLE_ANGLE = 0.5 * math.pi - 2.0 * _LEAST_ANGLE
 
 
 class Diffusion(nn.Module):
@@ -44,6 +48,9 @@ class Diffusion(nn.Module):
       with :math:`\hat\epsilon = \sigma x_t + \alpha v_\theta`. First order: 1000 steps there.
     - ``multistep``: the same with the change of :math:`\hat x_1` taken from the step before
       (`multistep.follow`), of second order: of use from ten steps on.
+    - any sampler of `SAMPLERS`, from a noise level :math:`\sigma_{EDM}` of 80 to 0.002 and 0, by
+      :math:`\sigma_{EDM} = \tan\varphi` and :math:`x_{EDM} = x_t / \alpha`, which is exact. The
+      stochastic ones take more columns of noise, and cannot be distilled.
 
     Targets should be of unit variance and zero mean, roughly. The source enters only as a condition:
     with pairs that belong together the output follows p(target | source), else p(target | c).
@@ -51,8 +58,10 @@ class Diffusion(nn.Module):
     Args:
         dim: coordinates of x.
         condition_dims: name -> columns, all standardised.
-        sampler: ``"multistep"`` or ``"ddim"``.
-        steps: at application, 2 to 1000; ``nfe = steps``.
+        sampler: ``"multistep"``, ``"ddim"``, or a name of `SAMPLERS`.
+        levels: how the noise levels of a sampler of `SAMPLERS` are spaced, a name of `LEVELS`, default
+            ``"karras"``; the other two have their own.
+        steps: at application, 2 to 1000; ``nfe`` is that, or what the sampler says.
         batch_size, train_steps, learning_rate: of the only phase.
         width, depth: of the residual network.
 
@@ -70,6 +79,7 @@ class Diffusion(nn.Module):
         condition_dims: dict[str, int],
         *,
         sampler: str = "multistep",
+        levels: str | None = None,
         steps: int = 20,
         batch_size: int = 512,
         train_steps: int = 10000,
@@ -81,11 +91,18 @@ class Diffusion(nn.Module):
         counts = {"batch_size": batch_size, "train_steps": train_steps}
         whole_numbers("diffusion", counts | {"width": width, "depth": depth})
         whole_numbers("diffusion", {"steps": steps}, least=2, most=_MOST_STEPS)
-        if sampler not in _SAMPLERS:
+        if sampler not in (*_OWN, *SAMPLERS):
+            allowed = ", ".join((*_OWN, *SAMPLERS))
+            raise ConfigError(f"diffusion: unknown sampler {sampler!r}; allowed: {allowed}")
+        if levels is not None and sampler in _OWN:
             raise ConfigError(
-                f"diffusion: unknown sampler {sampler!r}; allowed: {', '.join(_SAMPLERS)}"
+                f"diffusion: sampler {sampler!r} has its own noise levels; leave out levels: "
+                f"{levels}, or choose one of {', '.join(SAMPLERS)}"
             )
-        self.dim, self.noise_dim = dim, dim
+        self._zoo: Sampler | None = None if sampler in _OWN else SAMPLERS[sampler]
+        self._sigmas: list[float] = LEVELS[levels or "karras"](steps) if self._zoo else []
+        self.dim = dim
+        self.noise_dim = dim * (1 + self._zoo.draws(steps)) if self._zoo else dim
         self.condition_dims = dict(condition_dims)
         self.sampler, self.steps = sampler, steps
         self.batch_size, self.train_steps = batch_size, train_steps
@@ -102,7 +119,7 @@ class Diffusion(nn.Module):
 
     @property
     def nfe(self) -> int:
-        return self.steps
+        return self._zoo.nfe(self.steps) if self._zoo else self.steps
 
     @property
     def planned_steps(self) -> int:
@@ -111,7 +128,7 @@ class Diffusion(nn.Module):
     @staticmethod
     def angle(t: _Number) -> _Number:
         """The angle at time t in [0, 1], between signal (0) and noise (pi/2)."""
-        return _LEAST_ANGLE + (0.5 * math.pi - 2.0 * _LEAST_ANGLE) * t
+        return _LEAST_ANGLE + _WHOLE_ANGLE * t
 
     def velocity(self, x: Tensor, t: Tensor, source: Tensor, c: Tensor | None) -> Tensor:
         """The network's v (N, dim) of x (N, dim) at t, a scalar or (N, 1)."""
@@ -150,15 +167,39 @@ class Diffusion(nn.Module):
     # -- application --------------------------------------------------------------------------
 
     def apply(self, x: Tensor, conditions: Conditions, noise: Tensor) -> Tensor:
-        """Draws from p(target | source x, conditions): x, noise and result (N, dim)."""
+        """Draws from p(target | source x, conditions).
+
+        x and result (N, dim); noise (N, noise_dim), its first dim columns the start.
+        """
         context = self._context(conditions)
+        if self._zoo:
+            return self._by_noise_level(self._zoo, x, context, noise)
         times = [1.0 - k / self.steps for k in range(self.steps + 1)]
         angles = [self.angle(t) for t in times]
 
         def end(w: Tensor, k: int) -> Tensor:
-            t = torch.full((1,), times[k], dtype=w.dtype, device=w.device)
-            v = self.velocity(w, t, x, context)
-            return math.cos(angles[k]) * w - math.sin(angles[k]) * v
+            return self._end(w, times[k], angles[k], x, context)
 
         risen = [0.5 * math.pi - angle for angle in angles]
         return follow(noise, risen, end, order=1 if self.sampler == "ddim" else 2)
+
+    def _by_noise_level(
+        self, sampler: Sampler, source: Tensor, context: Tensor | None, noise: Tensor
+    ) -> Tensor:
+        """In x = w / cos(angle), which is x1 + tan(angle) epsilon."""
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            angle = math.atan(sigma)
+            t = (angle - _LEAST_ANGLE) / _WHOLE_ANGLE
+            return self._end(math.cos(angle) * x, t, angle, source, context)
+
+        first, *rest = noise.reshape(len(source), -1, self.dim).unbind(dim=1)
+        start = first / math.cos(math.atan(self._sigmas[0]))
+        return sampler(denoise, start, self._sigmas, torch.stack(rest) if rest else None)
+
+    def _end(
+        self, w: Tensor, t: float, angle: float, source: Tensor, context: Tensor | None
+    ) -> Tensor:
+        """The network's estimate of the target, from w at time t."""
+        at = torch.full((1,), t, dtype=w.dtype, device=w.device)
+        return math.cos(angle) * w - math.sin(angle) * self.velocity(w, at, source, context)
