@@ -1,7 +1,8 @@
-"""HDF5 files that would never end: text in a heap whose walk does not move on."""
+"""HDF5 files that would never end, or take all memory: text in a heap that is not as long as it says."""
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +56,43 @@ def test_a_heap_without_an_end_is_refused(tmp_path: Path, read: Callable[[Path],
     with pytest.raises(DataError, match="heap of its text is damaged at byte"):
         read(path)
     assert not is_tables(path)
+
+
+@pytest.mark.parametrize("block", [0, 512])
+@pytest.mark.parametrize("read", [open_hdf5, io.load, load_points, load_tables])
+def test_a_text_longer_than_the_file_is_refused(
+    tmp_path: Path, read: Callable[[Path], object], block: int
+) -> None:
+    """Without the check HDF5 takes 3.8 GB before it finds the text to be shorter."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", userblock_size=block) as file:
+        file["incident_energies"], file["showers"] = np.full((3, 1), 100.0), np.ones((3, 100))
+        file.attrs["format"] = "hepbridge-tables"
+    content = bytearray(path.read_bytes())
+    heap = content.find(b"GCOL\x01") - block
+    reference = len("hepbridge-tables").to_bytes(4, "little") + heap.to_bytes(8, "little")
+    place = content.find(reference)
+    assert place > 0
+    content[place + 3] = 0xE3
+    path.write_bytes(content)
+    before = _peak()
+    with pytest.raises(
+        DataError, match=f"longer than the file .byte {place}.; the file is damaged"
+    ):
+        read(path)
+    assert _peak() - before < 500
+
+
+def test_numbers_like_references_are_read(tmp_path: Path) -> None:
+    """Data that happen to hold the place of the heap are no references: their lengths fit no text."""
+    path = _foreign(tmp_path / "a.h5", particle="e-")
+    heap = path.read_bytes().find(b"GCOL\x01")
+    numbers = np.arange(4000, dtype=np.uint64) % 7 + np.uint64(heap)
+    with h5py.File(path, "a") as file:
+        file["numbers"] = numbers
+    assert io.load(path).meta["particle"] == "e-"
+
+
+def _peak() -> float:
+    """Largest memory of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

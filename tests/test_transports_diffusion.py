@@ -13,7 +13,11 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Pairs, Transport
 from hepbridge.core.rng import stream
 from hepbridge.transports.diffusion import Diffusion
+from hepbridge.transports.distilled import Distilled
 from hepbridge.transports.multistep import follow
+from hepbridge.transports.samplers import SAMPLERS
+from hepbridge.transports.samplers.ddim import euler
+from hepbridge.transports.samplers.noise_levels import karras
 
 
 def normal(n: int, d: int, seed: int) -> torch.Tensor:
@@ -129,6 +133,57 @@ def test_steps_are_exact_where_the_end_is_linear_in_the_angle() -> None:
     assert float(found) == pytest.approx(truth, rel=1e-6)
 
 
+def test_change_of_variables_is_exact() -> None:
+    """DDIM in angles is Euler in noise levels, with sigma = tan(angle) and x = w / cos(angle)."""
+    diffusion = small(1, sampler="ddim", steps=9)
+    diffusion.network = Exact(0.4, 0.5)
+    noise = torch.tensor([[0.3], [-1.2]], dtype=torch.float64)
+    angles = [diffusion.angle(1.0 - k / 9) for k in range(10)]
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return 0.4 + 0.25 / (0.25 + sigma**2) * (x - 0.4)
+
+    x = euler(denoise, noise / math.cos(angles[0]), [math.tan(a) for a in angles])
+    found = diffusion.apply(torch.zeros_like(noise), {}, noise)
+    torch.testing.assert_close(found, x * math.cos(angles[-1]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["heun", "ddpm", "edm", "restart"])
+def test_sampler_of_the_zoo_gets_start_noise_and_times(name: str) -> None:
+    """The sampler itself, with the denoiser in closed form: the first column is the start."""
+    diffusion = small(1, sampler=name, steps=7)
+    diffusion.network = Exact(0.4, 0.5)
+    noise = normal(5, diffusion.noise_dim, 1).double()
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return 0.4 + 0.25 / (0.25 + sigma**2) * (x - 0.4)
+
+    start, others = noise[:, :1] * (1 + 80.0**2) ** 0.5, noise[:, 1:].T[:, :, None]
+    truth = SAMPLERS[name](denoise, start, karras(7), others)
+    found = diffusion.apply(torch.zeros(5, 1, dtype=torch.float64), {}, noise)
+    torch.testing.assert_close(found, truth, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("levels", [None, "lu", "variance_preserving", "cosine"])
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_every_sampler_draws_the_target(name: str, levels: str | None) -> None:
+    """Mean and width of the output, exactly: it is affine in the start and in every noise number."""
+    diffusion = small(1, sampler=name, levels=levels, steps=200)
+    diffusion.network = Exact(0.4, 0.5)
+    rows = 1 + diffusion.noise_dim
+    noise = torch.eye(rows, dtype=torch.float64)[:, 1:].contiguous()
+    out = diffusion.apply(torch.zeros(rows, 1, dtype=torch.float64), {}, noise)[:, 0]
+    width = float((out[1:] - out[0]).norm())
+    limit = 0.06 if SAMPLERS[name].order == 1 else 0.01
+    # the steps within an interval of Restart stay few; the last steps in ln sigma of the
+    # variance-preserving time differ by much, which multistep methods do not like
+    if name == "restart" or levels == "variance_preserving":
+        limit = max(limit, 0.03)
+    assert abs(width / 0.5 - 1) < limit
+    # the start has mean 0 in place of 0.4 cos(angle), of which 0.4 * spread / 80 is left
+    assert abs(float(out[0]) - 0.4) < 0.005
+
+
 # -- training ------------------------------------------------------------------------------------
 
 
@@ -163,12 +218,45 @@ def test_interface(sampler: str) -> None:
     assert torch.equal(y, diffusion.apply(normal(7, 3, 1), {}, normal(7, 3, 2)))
 
 
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_interface_of_the_samplers(name: str) -> None:
+    """As many evaluations and noise columns as told, by row, with gradients."""
+    diffusion = small(3, sampler=name, steps=6)
+    torch.nn.init.normal_(diffusion.network.leave.weight)
+    assert isinstance(diffusion, Transport)
+    assert diffusion.noise_dim == 3 * (1 + SAMPLERS[name].draws(6))
+    calls: list[int] = []
+    diffusion.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    source, noise = normal(7, 3, 1), normal(7, diffusion.noise_dim, 2)
+    y = diffusion.apply(source, {}, noise)
+    assert len(calls) == diffusion.nfe
+    assert torch.equal(y, diffusion.apply(source, {}, noise))
+    alone = diffusion.apply(source[2:3], {}, noise[2:3])
+    torch.testing.assert_close(alone, y[2:3], rtol=1e-4, atol=1e-4)
+    y.sum().backward()
+    assert all(p.grad is not None for p in diffusion.parameters())
+
+
+def test_deterministic_samplers_can_be_taught_from() -> None:
+    teacher = {"width": 8, "train_steps": 1}
+    options = {"teacher": "diffusion", "width": 8, "depth": 1}
+    student = Distilled(2, {}, teacher_options={**teacher, "sampler": "unipc2"}, **options)
+    assert student.noise_dim == 2
+    with pytest.raises(ConfigError, match="must be deterministic, or take one noise number"):
+        Distilled(2, {}, teacher_options={**teacher, "sampler": "ddpm"}, **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"steps": 1}, "steps must be a whole number from 2 to 1000, got 1"),
         ({"batch_size": 0}, "batch_size must be a whole number"),
-        ({"sampler": "heun"}, "unknown sampler 'heun'; allowed: multistep, ddim"),
+        ({"sampler": "hoin"}, "unknown sampler 'hoin'; allowed: multistep, ddim, euler, ddpm"),
+        ({"sampler": "heun", "levels": "lou"}, "unknown schedule of noise levels 'lou'"),
+        (
+            {"sampler": "ddim", "levels": "lu"},
+            "'ddim' has its own noise levels; leave out levels: lu",
+        ),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:

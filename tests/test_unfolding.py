@@ -321,6 +321,19 @@ def test_a_checkpoint_belongs_to_its_response(tmp_path: Path) -> None:
     assert output.exists() and not (tmp_path / "m.safetensors.checkpoint").exists()
 
 
+def test_the_seed_decides_all_weights() -> None:
+    """Whatever torch drew before; fails if networks are made outside of the seed."""
+    made = []
+    for other in (1, 2):
+        torch.manual_seed(other)
+        short = ["training.steps=4", "acceptance.train_steps=4"]
+        model = train_unfolding(
+            _response(3, efficiency=True), recipe="cinn", overrides=short, seed=5
+        )
+        made.append([t for part in model.parts().values() for t in part.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 

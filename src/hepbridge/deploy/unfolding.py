@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,11 +23,19 @@ from hepbridge.metrics.unfolding.evaluation import evaluate_posteriors, evaluate
 from hepbridge.metrics.unfolding.support import support
 from hepbridge.report import check_directory
 from hepbridge.report.unfolding_page import write_unfolding
-from hepbridge.systems.unfolding.apply import DRAWS_KEY, UNFOLDED_KEY, unfolded_column
+from hepbridge.systems.unfolding.apply import (
+    DRAWS_KEY,
+    ITERATED_KEY,
+    UNFOLDED_KEY,
+    unfolded_column,
+    weight_column,
+)
 from hepbridge.systems.unfolding.bootstrap import poisson_weights
 from hepbridge.systems.unfolding.response import Response, passing
 
 __all__ = ["Samples", "binned", "write_comparison"]
+
+log = logging.getLogger(__name__)
 
 _REPLICAS = 200
 
@@ -150,6 +159,12 @@ def binned(
             "are no error of the data. Train on replicas of the data (hepbridge unfold train … "
             "--bootstrap K, several K), apply each model and give each output with --replica"
         )
+    if not replicas and int(table.meta.get(ITERATED_KEY, 0)):
+        log.warning(
+            "the spectrum of an iterated model is learned from the data, too, and a bootstrap of the "
+            "unfolded events keeps the model: the errors are too small. Train on replicas of the data "
+            "(hepbridge unfold train … --bootstrap K, several K) and give each output with --replica"
+        )
     again = [_moved(other) for other in replicas]
     drawn = [] if again else _poisson(nominal, seed)
     varied = {name: [_moved(t) for t in ts] for name, ts in (variations or {}).items()}
@@ -180,7 +195,8 @@ def _poisson(table: Table, seed: int) -> list[NDArray[np.float64]]:
 
 
 def _moved(table: Table) -> Table:
-    """The (first) unfolded columns under the names of the observables; weighted events as they are."""
+    """The (first) unfolded columns under the names of the observables, with the weights of that draw;
+    weighted events as they are."""
     names, draws = _unfolded(table)
     if not names:
         return table
@@ -192,6 +208,7 @@ def _moved(table: Table) -> Table:
         columns={name: table.columns[column] for name, column in new.items()},
         units={name: table.units[column] for name, column in new.items()},
         defined={n: table.defined[c] for n, c in new.items() if c in table.defined},
+        weights=table.column(weight_column(0)) if draws > 1 else table.weights,
     )
 
 

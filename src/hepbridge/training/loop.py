@@ -25,7 +25,8 @@ from hepbridge.core.protocols import Phase
 from hepbridge.core.rng import stream
 from hepbridge.training.devices import map_tensors
 from hepbridge.training.history import History, Logbook
-from hepbridge.training.optimise import Optimisation, seed_torch
+from hepbridge.training.optimise import Optimisation
+from hepbridge.training.seeds import seed_torch
 from hepbridge.training.settings import TrainingSettings
 from hepbridge.training.signals import StopRequest, stop_on_signals
 from hepbridge.training.state import State, Store

@@ -125,6 +125,12 @@ class EventFrame(nn.Module):
         found: NDArray[np.bool_] = (values < low) | (values > high)
         return found
 
+    def sizes(self) -> NDArray[np.float64]:
+        """The median absolute value of each column that was seen."""
+        levels = (np.arange(200) + 0.5) / 200
+        places, grid = ndtri(levels), np.linspace(-Z_MAX, Z_MAX, self.knots)
+        return np.array([np.median(np.abs(np.interp(places, grid, t))) for t in self.table.numpy()])
+
     def spans(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The least and the largest value of each column that were seen."""
         return self.table[:, 0].numpy(), self.table[:, -1].numpy()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from hepbridge.core.errors import DataError
 
@@ -19,7 +20,8 @@ MAX_RATIO, HARMLESS_BYTES = 2000, 1 << 26
 _HEAP, _HEAD = (
     b"GCOL\x01\x00\x00\x00",
     16,
-)  # a collection of the global heap; header of it, of an object
+)  # a collection of the global heap; header of it and of objects
+_BLOCK = 1 << 24  # bytes searched at once
 
 
 def open_hdf5(path: str | Path) -> h5py.File:
@@ -30,7 +32,7 @@ def open_hdf5(path: str | Path) -> h5py.File:
     file = h5py.File(path, "r")
     try:
         if _has_variable_text(file):
-            _check_heaps(Path(path))
+            _check_heaps(Path(path), file.userblock_size)
     except BaseException:
         file.close()
         raise
@@ -79,18 +81,22 @@ def _in_heap(holder: h5py.HLObject) -> bool:
     return False
 
 
-def _check_heaps(path: Path) -> None:
-    """Raise DataError if a walk through a global heap would never end.
+def _check_heaps(path: Path, base: int) -> None:
+    """Raise DataError if a walk through a global heap would never end, or an object fills the memory.
 
     HDF5 1.14 and 2.0 step from object to object by their sizes. Object 0 is the free space and ends the
-    walk, if its size does; with size 0 the library stays there for ever.
+    walk, if its size does; with size 0 the library stays there for ever. A reference to an object holds
+    its length, for which the library takes memory before it finds out that the object is shorter.
+    ``base``: where addresses count from.
     """
+    heaps: list[int] = []
     with (
         open(path, "rb") as handle,
         mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
         start = content.find(_HEAP)
         while start >= 0:
+            heaps.append(start - base)
             place = start + _HEAD
             end = min(
                 start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content)
@@ -104,3 +110,25 @@ def _check_heaps(path: Path) -> None:
                     )
                 place += size if number == 0 else _HEAD + (size + 7) // 8 * 8
             start = content.find(_HEAP, start + 1)
+        for first in range(0, len(content), _BLOCK):
+            bad = _too_long(content[first : first + _BLOCK + _HEAD], heaps, len(content))
+            if bad is not None:
+                raise DataError(
+                    f"{path}: a text is longer than the file (byte {first + bad}); the file is damaged"
+                )
+
+
+def _too_long(block: bytes, heaps: list[int], longest: int) -> int | None:
+    """Where a reference to an object of more than ``longest`` bytes begins.
+
+    That is: its length (4 bytes), the place of its heap (8), and its number there (4, of which HDF5
+    uses 2).
+    """
+    for shift in range(4):
+        words = np.frombuffer(block, "<u4", (len(block) - shift) // 4, shift)
+        length, low, high, number = (words[k : len(words) - 3 + k] for k in range(4))
+        found = np.flatnonzero((length > longest) & (number - 1 < 0xFFFF))
+        place = low[found] + (high[found].astype(np.uint64) << np.uint64(32))
+        if (bad := found[np.isin(place, heaps)]).size:
+            return int(bad[0]) * 4 + shift
+    return None

@@ -32,12 +32,15 @@ class Data:
         weights: (N,), 1 if there were none; negative for a subtracted background.
         event_ids: (N, 2).
         rows: (N,) where they stand in the table that they come from.
+        replica_of: number and seed of the bootstrap replica that the weights are of; None for the
+            events as they were measured.
     """
 
     seen: NDArray[np.float64]
     weights: NDArray[np.float64]
     event_ids: NDArray[np.uint64]
     rows: NDArray[np.int64]
+    replica_of: tuple[int, int] | None = None
 
     @classmethod
     def from_table(cls, table: Table, observables: Observables, where: str = "the data") -> Data:
@@ -61,7 +64,8 @@ class Data:
 
     def replica(self, number: int, seed: int) -> Data:
         """The events as often as in a bootstrap replica (`poisson_weights`)."""
-        return replace(self, weights=self.weights * poisson_weights(seed, number, self.event_ids))
+        weights = self.weights * poisson_weights(seed, number, self.event_ids)
+        return replace(self, weights=weights, replica_of=(number, seed))
 
     def less(self, background: Data) -> Data:
         """With the events of a background, counted negatively; their rows are -1."""
@@ -82,15 +86,17 @@ class Data:
     def support(self, frame: EventFrame, observables: Observables) -> dict[str, Any]:
         """How many events lie beyond what the response has ever shown, in all and by column.
 
-        Warns of more than one in a thousand: they are unfolded as if they lay at its edge.
+        Warns of more than one in a thousand: they are unfolded as if they lay at its edge. Raises
+        DataError for columns of another magnitude, and for undefined values where the response has none.
         """
+        observables.check_like(self.seen, frame, "the data")
         beyond = frame.outside(self.seen)
         share = float(beyond.any(axis=1).mean())
         by_column = dict(zip(observables.detector, beyond.mean(axis=0).tolist(), strict=True))
         if share > _WORTH_TELLING:
             worst = max(by_column, key=lambda name: by_column[name])
             log.warning(
-                "%.2g %% of the events of the data lie outside of the response (most in %r, %.2g %%): "
+                "%.3g %% of the events of the data lie outside of the response (most in %r, %.3g %%): "
                 "they are unfolded as if they lay at its edge. Make the response wider, or select "
                 "both alike",
                 100 * share,

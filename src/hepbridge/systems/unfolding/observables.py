@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.data.tables import Table
+from hepbridge.transforms.event_frame import EventFrame
 
 __all__ = ["Observables"]
 
@@ -80,17 +81,39 @@ class Observables:
     def _array(self, table: Table, names: Sequence[str], where: str) -> NDArray[np.float64]:
         return np.stack([_column(table, name, self.units[name], where) for name in names], axis=1)
 
-    def check_scale(
-        self, values: NDArray[np.float64], response: NDArray[np.float64], where: str
+    def check_like(
+        self, values: NDArray[np.float64], frame: EventFrame, where: str, *, true: bool = False
     ) -> None:
-        """Raise DataError if a column of ``values`` has another order of magnitude than the response."""
-        for name, ours, theirs in zip(self.detector, values.T, response.T, strict=True):
-            a, b = (_scale(column) for column in (ours, theirs))
-            if min(a, b) > 0 and max(a, b) > _APART * min(a, b):
+        """Raise DataError unless the columns of ``values`` could be of the events that the frame has seen.
+
+        That is, if one has another order of magnitude, or is undefined where it never was. ``true``:
+        they are those of particle level.
+        """
+        names = self.particle if true else self.detector
+        for k, (name, column, usual) in enumerate(zip(names, values.T, frame.sizes(), strict=True)):
+            own = _scale(column)
+            if min(own, usual) > 0 and max(own, usual) > _APART * min(own, usual):
                 raise DataError(
-                    f"{where}: column {name!r} has median size {a:.3g} {self._unit(name)}, the response "
-                    f"{b:.3g}; is one in other units (MeV against GeV)? State the unit of the column, "
+                    f"{where}: column {name!r} has median size {own:.3g} {self._unit(name)}, the response "
+                    f"{usual:.3g}; is one in other units (MeV against GeV)? State the unit of the column, "
                     "which is then converted"
+                )
+            missing = int(np.isnan(column).sum())
+            if missing and not frame.absent[k]:
+                raise DataError(
+                    f"{where}: column {name!r} is undefined (NaN) in {missing} of {len(column)} events; "
+                    "in the response it never is. Leave these events out, or give the response such ones"
+                )
+
+    def check_levels(self, true: NDArray[np.float64], seen: NDArray[np.float64]) -> None:
+        """Raise DataError if a column differs between the levels (N, columns) by orders of magnitude."""
+        for name, a, b in zip(self.particle, true.T, seen.T, strict=False):
+            sizes = _scale(a), _scale(b)
+            if min(sizes) > 0 and max(sizes) > _APART * min(sizes):
+                raise DataError(
+                    f"the response: column {name!r} has median size {sizes[0]:.3g} {self._unit(name)} at "
+                    f"particle level and {sizes[1]:.3g} at detector level; is one in other units (MeV "
+                    "against GeV)? State the unit of the column, which is then converted"
                 )
 
     def _unit(self, name: str) -> str:

@@ -19,6 +19,7 @@ from hepbridge.systems.unfolding.classifier_training import ClassifierTraining
 from hepbridge.systems.unfolding.omnifold_inputs import Floats, Mask, Simulation, matrix, vector
 from hepbridge.training.history import History
 from hepbridge.training.loop import fit
+from hepbridge.training.seeds import initial_weights
 from hepbridge.training.settings import TrainingSettings
 from hepbridge.transports.options import known_options
 from hepbridge.weighters.contrast import Contrast
@@ -266,8 +267,7 @@ class _Unfolding:
             ratio = copy.deepcopy(before)
             ratio.train_steps = settings.warm_steps
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with initial_weights(seed):
                 ratio = DensityRatio(contrast.x.shape[1], **settings.classifier)
         history = fit(
             ratio.phases(contrast, self.seed),  # always the same rows are held out

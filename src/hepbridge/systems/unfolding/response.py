@@ -91,6 +91,7 @@ class Response:
             particle.event_ids,
         )
         made._check()
+        observables.check_levels(made.true[both], made.seen[both])
         return made
 
     def _check(self) -> None:

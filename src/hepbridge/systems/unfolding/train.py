@@ -12,6 +12,7 @@ import numpy as np
 from hepbridge import __version__
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.jobs import Request
+from hepbridge.core.rng import stream_key
 from hepbridge.systems.training_output import beside, provenance, wanted
 from hepbridge.systems.unfolding.data import Data
 from hepbridge.systems.unfolding.model_file import UnfoldingModel, load_unfolding
@@ -19,6 +20,7 @@ from hepbridge.systems.unfolding.omnifold import OmniFold, OmniFoldSettings, omn
 from hepbridge.systems.unfolding.recipe import UnfoldingRecipe, load_unfolding_recipe
 from hepbridge.systems.unfolding.response import Response
 from hepbridge.training import fit
+from hepbridge.training.seeds import initial_weights
 
 __all__ = ["train_unfolding"]
 
@@ -56,21 +58,19 @@ def train_unfolding(
     """
     chosen = load_unfolding_recipe(recipe, config, overrides) if isinstance(recipe, str) else recipe
     _check(chosen, data)
-    if data is not None:
-        passing = response.seen[response.passes_detector]
-        response.observables.check_scale(data.seen, passing, "the data")
     request = _request(chosen, response, data, seed, start)
     if output is not None:
         output = Path(output)
         if not wanted(output, request, _stored, resume=resume, overwrite=overwrite):
             log.info("%s is complete already (same request); nothing to do", output)
             return load_unfolding(output)
-    model = UnfoldingModel.empty(
-        chosen,
-        response.observables,
-        masked=_masked(response) if start is None else start.masked,
-        spectrum=chosen.iterations > 0,
-    )
+    with initial_weights(int(stream_key(seed, "unfolding", "weights")[0])):
+        model = UnfoldingModel.empty(
+            chosen,
+            response.observables,
+            masked=_masked(response) if start is None else start.masked,
+            spectrum=chosen.iterations > 0,
+        )
     if start is None:
         model.true.fit(response.true[response.passes_particle], response.observables.particle)
         model.seen.fit(response.seen[response.passes_detector], response.observables.detector)
@@ -80,6 +80,8 @@ def train_unfolding(
     if data is not None:
         support = data.support(model.seen, response.observables)
         model.summary["data"] = {"events": len(data), "sum": float(data.weights.sum()), **support}
+        if data.replica_of is not None:
+            model.summary["data"]["replica"] = list(data.replica_of)
     if chosen.kind == "generate" and start is None:
         checkpoint = None if output is None else beside(output, "checkpoint")
         _generate(model, response, request, checkpoint, device, seed, resume)
