@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uproot
 from typer.testing import CliRunner
 
 from hepbridge import Geometry, Showers, save
@@ -17,6 +18,7 @@ from hepbridge.data.formats.points import save_points
 from hepbridge.data.formats.tables import save_tables
 from hepbridge.data.join import join
 from hepbridge.data.points import PointShowers
+from hepbridge.data.table_files import write_tables
 from hepbridge.data.tables import Table
 
 run = CliRunner().invoke
@@ -147,3 +149,22 @@ def test_different_conditions_are_not_joined() -> None:
 def test_candidate_without_name_or_file(word: str) -> None:
     with pytest.raises(ConfigError, match="write NAME=FILE"):
         samples.by_name([word])
+
+
+@pytest.mark.parametrize("suffix", [".root", ".parquet", ".npz"])
+def test_event_tables_of_any_kind_are_described(tmp_path: Path, suffix: str) -> None:
+    """Of hepbridge and of others; a ROOT file of showers stays one."""
+    table = Table.from_columns({"tau": np.arange(5.0)}, {"tau": "GeV"})
+    path = tmp_path / f"a{suffix}"
+    write_tables({"events": table}, path)
+    assert "tau" in run(app, ["info", str(path)]).stdout
+    if suffix == ".root":
+        with uproot.recreate(tmp_path / "b.root") as file:
+            file.mktree("ntuple", {"pt": "f8"}).extend({"pt": np.arange(3.0)})
+        assert "pt" in run(app, ["info", str(tmp_path / "b.root")]).stdout
+        save(showers(3, 50_000.0), tmp_path / "c.root")
+        assert "3 showers" in run(app, ["info", str(tmp_path / "c.root")]).stdout
+
+
+def test_bundled_events_are_described() -> None:
+    assert "tau21" in run(app, ["info", "zjets-a14"]).stdout

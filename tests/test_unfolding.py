@@ -12,6 +12,7 @@ import torch
 from hepbridge.core.errors import ConfigError, DataError, ModelFileError
 from hepbridge.core.protocols import Phase
 from hepbridge.data.tables import Table
+from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.systems.recipe import RecipeTraining
 from hepbridge.systems.unfolding.apply import posterior as draw
 from hepbridge.systems.unfolding.apply import reweight, unfold, unfolded_column
@@ -307,7 +308,11 @@ def test_a_checkpoint_belongs_to_its_response(tmp_path: Path) -> None:
 
     def trained(seed: int) -> UnfoldingModel:
         return train_unfolding(
-            _response(seed), recipe="cinn", overrides=short, output=output, resume=True
+            _response(seed, efficiency=True),
+            recipe="cinn",
+            overrides=[*short, "acceptance.train_steps=20"],
+            output=output,
+            resume=True,
         )
 
     with pytest.MonkeyPatch.context() as patch:
@@ -318,7 +323,7 @@ def test_a_checkpoint_belongs_to_its_response(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="belongs to another training: its fingerprint"):
         trained(2)
     trained(1)
-    assert output.exists() and not (tmp_path / "m.safetensors.checkpoint").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 def test_the_seed_decides_all_weights() -> None:
@@ -332,6 +337,37 @@ def test_the_seed_decides_all_weights() -> None:
         )
         made.append([t for part in model.parts().values() for t in part.state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
+
+
+def test_efficiencies_are_resumed_too(tmp_path: Path) -> None:
+    """Interrupted in their training: the checkpoint is kept, and the answer is that of one go."""
+    steps = ["training.steps=4", "acceptance.train_steps=40"]
+    steps += ["classifier_training.checkpoint_every=5", "classifier_training.validate_every=10"]
+    response = _response(1, efficiency=True)
+    output = tmp_path / "m.safetensors"
+    whole = train_unfolding(response, recipe="cinn", overrides=steps)
+    count = 0
+
+    def stop(self: ResidualMLP, *inputs: torch.Tensor) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count == 30:
+            raise KeyboardInterrupt
+        return forward(self, *inputs)
+
+    forward = ResidualMLP.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Unfolder, "finish", lambda *_: patch.setattr(ResidualMLP, "forward", stop))
+        with pytest.raises(KeyboardInterrupt):
+            train_unfolding(response, recipe="cinn", overrides=steps, output=output)
+    assert (tmp_path / "m.safetensors.acceptance.checkpoint").exists()
+    again = train_unfolding(response, recipe="cinn", overrides=steps, output=output, resume=True)
+    assert whole.acceptance is not None and again.acceptance is not None
+    pairs = zip(
+        whole.acceptance.state_dict().values(), again.acceptance.state_dict().values(), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 def _interrupt(*_: object) -> None:

@@ -17,6 +17,10 @@ _FEW = 10  # up to so many distinct incident energies are listed one by one
 
 def describe(name: str) -> dict[str, Any]:
     """A record of what the file or the model ``name`` is."""
+    from hepbridge.cli.tables import bundled_events
+
+    if (bundled := bundled_events(Path(name))) is not None:
+        name = str(bundled)
     if is_model(name):
         from hepbridge.systems.unfolding.model_file import is_unfolding_model, load_unfolding
 
@@ -33,6 +37,8 @@ def describe(name: str) -> dict[str, Any]:
         return describe_events.tables(Path(name))
     if is_points(name):
         return describe_events.points(Path(name))
+    if describe_events.is_foreign(Path(name)):
+        return describe_events.tables(Path(name))
     return _showers(Path(name))
 
 

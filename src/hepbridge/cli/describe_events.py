@@ -5,15 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["points", "tables"]
+__all__ = ["is_foreign", "points", "tables"]
+
+
+def is_foreign(path: Path) -> bool:
+    """Parquet file, NumPy archive, or a ROOT file without showers: event tables of another program."""
+    from hepbridge.core.errors import HepbridgeError
+    from hepbridge.data import io
+
+    if not path.is_file():
+        return False
+    with open(path, "rb") as handle:
+        head = handle.read(4)
+    if head != b"root":
+        return head in (b"PAR1", b"PK\x03\x04")
+    try:
+        io.open_reader(path).close()
+    except HepbridgeError:
+        return True
+    return False
 
 
 def tables(path: Path) -> dict[str, Any]:
     """The tables of a file: rows, columns with unit, mean and spread, and how often flags are set."""
-    from hepbridge.data.formats.tables import load_tables, read_tables_manifest
+    from hepbridge.data.formats.tables import read_tables_manifest
+    from hepbridge.data.table_files import read_tables
 
     found, provenance = {}, {}
-    for name, table in load_tables(path).items():
+    for name, table in read_tables(path).items():
         columns = {}
         for column, values in table.columns.items():
             there = values[table.is_defined(column)]

@@ -12,7 +12,7 @@ from hepbridge.core.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from hepbridge.data.tables import Table
 
-__all__ = ["Reader", "mapping_of", "names_of"]
+__all__ = ["Reader", "bundled_events", "mapping_of", "names_of"]
 
 
 def names_of(text: str | None) -> list[str]:
@@ -39,19 +39,27 @@ class Reader:
 
     Attributes:
         units: column -> unit, for files that do not say.
-        weights: the column of such files that holds the weights.
+        weights: the column of such files of simulated events that holds the weights.
+        data_weights: the same of measured events.
         prefixes: of the columns of particle and detector level that stand in one table.
         levels: names of the tables otherwise.
     """
 
     units: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
+    data_weights: str | None = None
     prefixes: tuple[str, str] | None = None
     levels: tuple[str, str] = ("particle", "detector")
+    columns: set[str] = field(default_factory=set)  # of all that was read
 
     @classmethod
     def of(
-        cls, units: Sequence[str], weights: str | None, prefixes: str | None, levels: str
+        cls,
+        units: Sequence[str],
+        weights: str | None,
+        data_weights: str | None,
+        prefixes: str | None,
+        levels: str,
     ) -> Reader:
         """From options. Raises ConfigError unless prefixes and levels are two each."""
         pairs = []
@@ -64,11 +72,12 @@ class Reader:
                 )
             pairs.append(pair)
         both = (pairs[0][0], pairs[0][1]) if pairs[0] else None
-        return cls(mapping_of(units, "--unit"), weights, both, (pairs[1][0], pairs[1][1]))
+        named = (pairs[1][0], pairs[1][1])
+        return cls(mapping_of(units, "--unit"), weights, data_weights, both, named)
 
-    def table(self, path: Path, level: int) -> Table:
+    def table(self, path: Path, level: int, *, measured: bool = False) -> Table:
         """The events of a file at one level: its table of that name, or its only one."""
-        tables = self._read(path)
+        tables = self._read(path, self.data_weights if measured else self.weights)
         if self.prefixes is not None and len(tables) == 1:
             whole = next(iter(tables.values()))
             if any(name.startswith(self.prefixes[level]) for name in whole.columns):
@@ -88,7 +97,7 @@ class Reader:
         if detector is not None:
             return {"particle": self.table(path, 0), "detector": self.table(detector, 1)}
         if self.prefixes is None:
-            tables = self._read(path)
+            tables = self._read(path, self.weights)
             if missing := [name for name in self.levels if name not in tables]:
                 raise DataError(
                     f"{path} has no table {missing[0]!r}, only: {', '.join(tables)}. Name the tables "
@@ -102,14 +111,34 @@ class Reader:
             }
         return {"particle": self.table(path, 0), "detector": self.table(path, 1)}
 
-    def _read(self, path: Path) -> dict[str, Table]:
-        from hepbridge.data.sample import ZJETS, zjets_path
+    def _read(self, path: Path, weights: str | None) -> dict[str, Table]:
         from hepbridge.data.table_files import read_tables
 
-        bundled = {f"zjets-{generator}": generator for generator in ZJETS}
-        if str(path) in bundled and not path.exists():
-            return read_tables(zjets_path(bundled[str(path)]))
-        return read_tables(path, units=self.units, weights=self.weights)
+        bundled = bundled_events(path)
+        found = (
+            read_tables(bundled)
+            if bundled is not None
+            else read_tables(path, units=self.units, weights=weights)
+        )
+        for table in found.values():
+            self.columns.update(table.columns)
+        return found
+
+    def check(self) -> None:
+        """Raise ConfigError for a unit of a column that no file has had."""
+        if self.columns and (stray := [name for name in self.units if name not in self.columns]):
+            raise ConfigError(
+                f"--unit {stray[0]}={self.units[stray[0]]}: no file has a column {stray[0]!r}; they have: "
+                f"{', '.join(sorted(self.columns))}"
+            )
+
+
+def bundled_events(path: Path) -> Path | None:
+    """The file of the bundled events of that name, if it is one and no file here."""
+    from hepbridge.data.sample import ZJETS, zjets_path
+
+    named = {f"zjets-{generator}": generator for generator in ZJETS}
+    return zjets_path(named[str(path)]) if str(path) in named and not path.exists() else None
 
 
 def _stripped(table: Table, prefix: str) -> Table:

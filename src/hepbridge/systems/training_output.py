@@ -30,8 +30,8 @@ def wanted(
 ) -> bool:
     """Is there something to train? Not if the file is the answer to the same request already.
 
-    ``stored``: reads the provenance of a model file. Without ``resume``, a checkpoint of a model that is
-    to be replaced goes.
+    ``stored``: reads the provenance of a model file. Without ``resume``, checkpoints of a model that is
+    to be replaced go.
 
     Raises OutputError if the file cannot be written, or is there and something else.
     """
@@ -41,7 +41,8 @@ def wanted(
         return False
     check_output(output, overwrite=overwrite)
     if overwrite and not resume:
-        beside(output, "checkpoint").unlink(missing_ok=True)
+        for ending in ("checkpoint", "acceptance.checkpoint"):
+            beside(output, ending).unlink(missing_ok=True)
     return True
 
 

@@ -306,7 +306,7 @@ class _Training:
             self._save(optimisation)
             phase = optimisation.phase
             where = f"in phase {phase.name!r} after {step} of {phase.steps} steps"
-        kept = "nothing was saved, because no checkpoint file was given"
+        kept = "nothing of it was saved: it keeps no checkpoint"
         if self.store.path is not None:
             kept = "nothing was saved, because there were no steps"
             if self.store.path.exists():

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hepbridge.cli.unfold.options import Overwrite, Prefixes, Seed, Tables, Units, Weights
+from hepbridge.cli.unfold.options import (
+    DataWeights,
+    Overwrite,
+    Prefixes,
+    Seed,
+    Tables,
+    Units,
+    Weights,
+)
 
 __all__ = ["apply"]
 
@@ -39,6 +47,7 @@ def apply(
     ] = 0,
     units: Units = None,
     weights: Weights = None,
+    data_weights: DataWeights = None,
     prefixes: Prefixes = None,
     tables: Tables = "particle,detector",
     seed: Seed = 0,
@@ -57,7 +66,7 @@ def apply(
     level = level or ("detector" if trained.unfolder else "particle")
     if level not in ("detector", "particle"):
         raise typer.BadParameter(f"{level!r} is not detector or particle", param_hint="--level")
-    reader = Reader.of(units or [], weights, prefixes, tables)
+    reader = Reader.of(units or [], weights, data_weights, prefixes, tables)
     if level == "particle":
         if background is not None or samples > 1:
             raise typer.BadParameter(
@@ -67,12 +76,13 @@ def apply(
     else:
         made = run(
             trained,
-            reader.table(events, 1),
+            reader.table(events, 1, measured=True),
             seed=seed,
             samples=samples,
             background=None if background is None else reader.table(background, 1),
             replicas=replicas,
         )
+    reader.check()
     write_tables({"unfolded": made}, output, overwrite=overwrite)
     total = float(made.weights.sum()) if made.weights is not None else float(len(made))
     ctx.obj.result(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Overwrite", "Prefixes", "Seed", "Tables", "Units", "Weights"]
+__all__ = ["DataWeights", "Overwrite", "Prefixes", "Seed", "Tables", "Units", "Weights"]
 
 Units = Annotated[
     list[str] | None,
@@ -17,7 +17,16 @@ Units = Annotated[
     ),
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="Column of event weights, in files that do not say.")
+    str | None,
+    typer.Option(metavar="COLUMN", help="Weights of simulated events, in files that do not say."),
+]
+DataWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--data-weights",
+        metavar="COLUMN",
+        help="Weights of measured events, in files that do not say.",
+    ),
 ]
 Prefixes = Annotated[
     str | None,

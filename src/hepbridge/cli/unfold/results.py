@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hepbridge.cli.unfold.options import Overwrite, Prefixes, Seed, Tables, Units, Weights
+from hepbridge.cli.unfold.options import (
+    DataWeights,
+    Overwrite,
+    Prefixes,
+    Seed,
+    Tables,
+    Units,
+    Weights,
+)
 
 __all__ = ["bin_", "evaluate"]
 
@@ -36,6 +44,7 @@ def evaluate(
     ] = None,
     units: Units = None,
     weights: Weights = None,
+    data_weights: DataWeights = None,
     prefixes: Prefixes = None,
     tables: Tables = "particle,detector",
     seed: Seed = 0,
@@ -49,16 +58,18 @@ def evaluate(
     from hepbridge.report.protocol import as_table
     from hepbridge.report.unfolding import unfolding_tables
 
-    reader = Reader.of(units or [], weights, prefixes, tables)
+    reader = Reader.of(units or [], weights, data_weights, prefixes, tables)
     files = mapping_of(unfolded, "NAME=FILE")
+    samples = Samples(
+        truth=reader.table(truth, 0),
+        unfolded={name: reader.table(Path(file), 1) for name, file in files.items()},
+        response=None if prior is None else reader.response(prior, None),
+        data=None if data is None else reader.table(data, 1, measured=True),
+        second=None if second is None else reader.table(second, 0),
+    )
+    reader.check()
     path, record = write_comparison(
-        Samples(
-            truth=reader.table(truth, 0),
-            unfolded={name: reader.table(Path(file), 1) for name, file in files.items()},
-            response=None if prior is None else reader.response(prior, None),
-            data=None if data is None else reader.table(data, 1),
-            second=None if second is None else reader.table(second, 0),
-        ),
+        samples,
         output,
         observables=names_of(observables),
         seed=seed,

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from hepbridge.cli.unfold.options import Overwrite, Prefixes, Seed, Tables, Units, Weights
+from hepbridge.cli.unfold.options import (
+    DataWeights,
+    Overwrite,
+    Prefixes,
+    Seed,
+    Tables,
+    Units,
+    Weights,
+)
 
 __all__ = ["train"]
 
@@ -67,7 +75,10 @@ def train(
     ] = None,
     iterations: Annotated[
         int | None,
-        typer.Option(min=0, help="Of OmniFold: how often the simulated spectrum is improved."),
+        typer.Option(
+            min=0,
+            help="How often OmniFold improves the simulated spectrum; 0: draws keep it (default: the recipe's).",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML file that changes the recipe.")
@@ -78,6 +89,7 @@ def train(
     ] = None,
     units: Units = None,
     weights: Weights = None,
+    data_weights: DataWeights = None,
     prefixes: Prefixes = None,
     tables: Tables = "particle,detector",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
@@ -94,18 +106,21 @@ def train(
     from hepbridge.systems.unfolding.response import Response
     from hepbridge.systems.unfolding.train import train_unfolding
 
-    reader = Reader.of(units or [], weights, prefixes, tables)
+    reader = Reader.of(units or [], weights, data_weights, prefixes, tables)
     simulated = Response.from_tables(
         reader.response(response, response_detector), names_of(observables), names_of(further)
     )
     measured = None
     if data is not None:
-        measured = Data.from_table(reader.table(data, 1), simulated.observables, str(data))
+        measured = Data.from_table(
+            reader.table(data, 1, measured=True), simulated.observables, str(data)
+        )
     if background is not None:
         if measured is None:
             raise typer.BadParameter("a background is one of --data", param_hint="--background")
         taken = Data.from_table(reader.table(background, 1), simulated.observables, str(background))
         measured = measured.less(taken)
+    reader.check()
     if bootstrap is not None:
         if measured is None:
             raise typer.BadParameter("a replica is one of --data", param_hint="--bootstrap")

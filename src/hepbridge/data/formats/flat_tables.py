@@ -118,7 +118,7 @@ class Stored:
         for name, unit in asked.units.items():
             if name not in columns:
                 if name not in self.types:
-                    log.warning("%s: there is a unit of %r, but no such column", self.where, name)
+                    log.info("%s: there is a unit of %r, but no such column", self.where, name)
             elif self.record is not None and units[name] != unit:
                 raise DataError(
                     f"{self.where}: column {name!r} is in {units[name]!r}, as the file says, not in "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from hepbridge.core.errors import DataError
 
@@ -21,18 +22,22 @@ _HEAP, _HEAD = (
     b"GCOL\x01\x00\x00\x00",
     16,
 )  # a collection of the global heap; header of it and of objects
-_BLOCK = 1 << 24  # bytes searched at once
 
 
 def open_hdf5(path: str | Path) -> h5py.File:
     """The file, open for reading.
 
-    Raises OSError as h5py does, DataError if its text cannot be read without harm (`_check_heaps`).
+    Raises OSError as h5py does, DataError if its text cannot be read without harm.
     """
     file = h5py.File(path, "r")
     try:
-        if _has_variable_text(file):
-            _check_heaps(Path(path), file.userblock_size)
+        if texts := _variable_texts(file):
+            with (
+                open(path, "rb") as handle,
+                mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
+                _check_lengths(content, texts, path)
+                _check_heaps(content, path)
     except BaseException:
         file.close()
         raise
@@ -63,72 +68,72 @@ def passes(path: str | Path, test: Callable[[h5py.File], bool]) -> bool:
         return False
 
 
-def _has_variable_text(file: h5py.File) -> bool:
-    """Whether any attribute holds text of variable length, which lies in the global heap."""
-    found = _in_heap(file)
+def _variable_texts(file: h5py.File) -> dict[str, int]:
+    """The attributes that hold text of variable length, which lies in the global heap: how many texts."""
+    found = _texts_of(file)
 
-    def look(_: str, member: h5py.HLObject) -> bool | None:
-        return True if _in_heap(member) else None  # None: go on
+    def look(_: str, member: h5py.HLObject) -> None:
+        for name, count in _texts_of(member).items():
+            found[name] = max(count, found.get(name, 0))
 
-    return found or bool(file.visititems(look))
+    file.visititems(look)
+    return found
 
 
-def _in_heap(holder: h5py.HLObject) -> bool:
+def _texts_of(holder: h5py.HLObject) -> dict[str, int]:
+    found = {}
     for name in holder.attrs:
-        kind = h5py.check_string_dtype(holder.attrs.get_id(name).dtype)
+        attribute = holder.attrs.get_id(name)
+        kind = h5py.check_string_dtype(attribute.dtype)
         if kind is not None and kind.length is None:
-            return True
-    return False
+            found[name] = math.prod(attribute.shape)
+    return found
 
 
-def _check_heaps(path: Path, base: int) -> None:
-    """Raise DataError if a walk through a global heap would never end, or an object fills the memory.
+def _check_lengths(content: mmap.mmap, texts: dict[str, int], path: str | Path) -> None:
+    """Raise DataError if a text is longer than the file.
+
+    An attribute holds the length of its text and where in the heap it lies. HDF5 takes memory for that
+    length before it looks there. The message of an attribute in the file (version 1 to 3 of the format
+    specification, IV.A.2.m): version, flags, sizes of name, type and space, the name, type and space,
+    the data; parts of version 1 are filled up to 8 bytes.
+    """
+    for name, count in texts.items():
+        word = name.encode() + b"\x00"
+        at = content.find(word)
+        while at >= 0:
+            for version in (1, 2, 3):
+                start = at - (9 if version == 3 else 8)
+                if start < 0 or content[start] != version:
+                    continue
+                sizes = struct.unpack("<3H", content[start + 2 : start + 8])
+                if sizes[0] != len(word):
+                    continue
+                data = at + sum(-(-size // 8) * 8 if version == 1 else size for size in sizes)
+                for k in range(data, min(data + 16 * count, len(content) - 4), 16):
+                    if int.from_bytes(content[k : k + 4], "little") > len(content):
+                        raise DataError(
+                            f"{path}: the text {name!r} is longer than the file; the file is damaged"
+                        )
+            at = content.find(word, at + 1)
+
+
+def _check_heaps(content: mmap.mmap, path: str | Path) -> None:
+    """Raise DataError if a walk through a global heap would never end.
 
     HDF5 1.14 and 2.0 step from object to object by their sizes. Object 0 is the free space and ends the
-    walk, if its size does; with size 0 the library stays there for ever. A reference to an object holds
-    its length, for which the library takes memory before it finds out that the object is shorter.
-    ``base``: where addresses count from.
+    walk, if its size does; with size 0 the library stays there for ever.
     """
-    heaps: list[int] = []
-    with (
-        open(path, "rb") as handle,
-        mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        start = content.find(_HEAP)
-        while start >= 0:
-            heaps.append(start - base)
-            place = start + _HEAD
-            end = min(
-                start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content)
-            )
-            while place + _HEAD <= end:
-                number = int.from_bytes(content[place : place + 2], "little")
-                size = int.from_bytes(content[place + 8 : place + _HEAD], "little")
-                if number == 0 and size == 0:
-                    raise DataError(
-                        f"{path}: the heap of its text is damaged at byte {place}; the file is damaged"
-                    )
-                place += size if number == 0 else _HEAD + (size + 7) // 8 * 8
-            start = content.find(_HEAP, start + 1)
-        for first in range(0, len(content), _BLOCK):
-            bad = _too_long(content[first : first + _BLOCK + _HEAD], heaps, len(content))
-            if bad is not None:
+    start = content.find(_HEAP)
+    while start >= 0:
+        place = start + _HEAD
+        end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
+        while place + _HEAD <= end:
+            number = int.from_bytes(content[place : place + 2], "little")
+            size = int.from_bytes(content[place + 8 : place + _HEAD], "little")
+            if number == 0 and size == 0:
                 raise DataError(
-                    f"{path}: a text is longer than the file (byte {first + bad}); the file is damaged"
+                    f"{path}: the heap of its text is damaged at byte {place}; the file is damaged"
                 )
-
-
-def _too_long(block: bytes, heaps: list[int], longest: int) -> int | None:
-    """Where a reference to an object of more than ``longest`` bytes begins.
-
-    That is: its length (4 bytes), the place of its heap (8), and its number there (4, of which HDF5
-    uses 2).
-    """
-    for shift in range(4):
-        words = np.frombuffer(block, "<u4", (len(block) - shift) // 4, shift)
-        length, low, high, number = (words[k : len(words) - 3 + k] for k in range(4))
-        found = np.flatnonzero((length > longest) & (number - 1 < 0xFFFF))
-        place = low[found] + (high[found].astype(np.uint64) << np.uint64(32))
-        if (bad := found[np.isin(place, heaps)]).size:
-            return int(bad[0]) * 4 + shift
-    return None
+            place += size if number == 0 else _HEAD + (size + 7) // 8 * 8
+        start = content.find(_HEAP, start + 1)

@@ -26,6 +26,8 @@ __all__ = ["train_unfolding"]
 
 log = logging.getLogger(__name__)
 
+_SECOND = "acceptance.checkpoint"  # of efficiency and purity, trained after the transport
+
 
 def train_unfolding(
     response: Response,
@@ -49,7 +51,7 @@ def train_unfolding(
     A model to ``start`` from is not trained again: only its prior is iterated, with other data.
 
     With ``output`` the model is written to a file, and an interrupted training of a transport can be
-    resumed from ``<output>.checkpoint``.
+    resumed from ``<output>.checkpoint`` and ``<output>.acceptance.checkpoint``.
 
     Raises:
         DataError: data and response do not fit, or weights have no meaning. ConfigError: the recipe
@@ -83,8 +85,7 @@ def train_unfolding(
         if data.replica_of is not None:
             model.summary["data"]["replica"] = list(data.replica_of)
     if chosen.kind == "generate" and start is None:
-        checkpoint = None if output is None else beside(output, "checkpoint")
-        _generate(model, response, request, checkpoint, device, seed, resume)
+        _generate(model, response, request, output, device, seed, resume)
     if chosen.iterations:
         assert data is not None  # asked before
         _spectrum(model, response, data, device, seed)
@@ -93,7 +94,8 @@ def train_unfolding(
     model.provenance = provenance(request)
     if output is not None:
         model.save(output, overwrite=overwrite)
-        beside(output, "checkpoint").unlink(missing_ok=True)
+        for ending in ("checkpoint", _SECOND):
+            beside(output, ending).unlink(missing_ok=True)
     return model
 
 
@@ -101,7 +103,7 @@ def _generate(
     model: UnfoldingModel,
     response: Response,
     request: Request,
-    checkpoint: Path | None,
+    output: Path | None,
     device: str,
     seed: int,
     resume: bool,
@@ -116,7 +118,7 @@ def _generate(
         recipe.training.settings(),
         seed=seed,
         device=device,
-        checkpoint=checkpoint,
+        checkpoint=None if output is None else beside(output, "checkpoint"),
         resume=resume,
         title="unfolding",
         fingerprint=request.digest(),
@@ -126,7 +128,15 @@ def _generate(
     if recipe.match_marginals:
         unfolder.finish(response, seed)
     acceptance = model.acceptance.phases(response, model.true, model.seen, seed)
-    fit(acceptance, recipe.classifier_training, seed=seed, title="acceptance")
+    fit(
+        acceptance,
+        recipe.classifier_training,
+        seed=seed,
+        checkpoint=None if output is None else beside(output, _SECOND),
+        resume=resume,
+        title="acceptance",
+        fingerprint=request.digest(),
+    )
 
 
 def _spectrum(
