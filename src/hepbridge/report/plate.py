@@ -23,6 +23,7 @@ __all__ = [
     "grid_of",
     "new_figure",
     "plain_walls",
+    "side_by_side",
     "small_multiples",
     "write_picture",
 ]
@@ -80,16 +81,21 @@ def small_multiples(
     most: int = 3,
     **margins: float,
 ) -> tuple[Figure, list[SubplotSpec], int]:
-    """A figure with places for ``count`` panels, row by row, at most ``most`` side by side.
+    """A figure with places for ``count`` panels, row by row, at most ``most`` side by side, few left empty.
 
     ``panel``: width and height of a place, ``around``: what is added once for all; inches, as the margins
     of `grid_of`. Returns the figure, the places, and how many stand side by side.
     """
-    columns = min(most, count)
+    columns = side_by_side(count, most)
     lines = -(-count // columns)
     figure = new_figure(around[0] + panel[0] * columns, around[1] + panel[1] * lines)
     grid = grid_of(figure, lines, columns, **margins)
     return figure, [grid[k // columns, k % columns] for k in range(count)], columns
+
+
+def side_by_side(count: int, most: int = 3) -> int:
+    """How many of ``count`` panels stand in a row: as many as allowed, with rows of nearly equal length."""
+    return -(-count // -(-count // most))
 
 
 def plain_walls(ax: Any) -> None:

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from hepbridge.data.tables import Table
 from hepbridge.metrics.unfolding.observables import Observable, Values, values_of
 from hepbridge.report.histograms import Array, Binned, bin_edges, ratio, shower_distribution
-from hepbridge.report.plate import Plate, small_multiples
+from hepbridge.report.plate import Plate, side_by_side, small_multiples
 from hepbridge.report.strokes import ratio_points, shade, steps
 from hepbridge.report.style import REFERENCE, Style
 from hepbridge.report.text import percent
@@ -36,14 +36,17 @@ def observable_plate(
     observables: Sequence[Observable],
 ) -> Plate:
     """Distributions above, ratio to the truth below, for each observable; weights are respected."""
+    entry = 0.75 + 0.075 * max(map(len, ["Truth", *shown]))  # of the legend, inches
+    in_line = max(1, int((3.75 * side_by_side(len(observables)) - 0.3) / entry))
+    legend = 0.22 * -(-(1 + len(shown)) // in_line)
     figure, places, columns = small_multiples(
         len(observables),
         panel=(3.75, 3.7),
-        around=(0.3, 0.5),
+        around=(0.3, 0.28 + legend),
         left=0.68,
         right=0.12,
         bottom=0.5,
-        top=0.45,
+        top=0.23 + legend,
         wspace=0.27,
         hspace=0.18,
     )
@@ -74,7 +77,7 @@ def observable_plate(
     figure.legend(
         handles=handles,
         loc="upper left",
-        ncols=len(handles),
+        ncols=min(in_line, len(handles)),
         bbox_to_anchor=(0.6 / figure.get_size_inches()[0], 1.0),
         handlelength=2.6,
     )

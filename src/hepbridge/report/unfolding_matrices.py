@@ -126,6 +126,7 @@ def migration_plate(particle: Table, detector: Table, observables: Sequence[Obse
         ax.set_ylabel(f"{symbol_of(observable.name)}, detector level")
         ax.set_aspect("equal")
         bar = figure.colorbar(mesh, ax=ax, fraction=0.046, pad=0.03)
+        bar.set_label("Fraction of the bin", fontsize=8)
         bar.ax.tick_params(labelsize=7.5)
         bar.ax.minorticks_off()
     return Plate(
@@ -133,7 +134,7 @@ def migration_plate(particle: Table, detector: Table, observables: Sequence[Obse
         "Response",
         "Where the events of each bin at particle level (horizontal) are seen at detector level (vertical), as "
         "a fraction of the bin; dashed: no migration. Pairs of the simulated response that have a value at "
-        f"both levels. Bins with fewer than {_FEWEST} events are left empty.",
+        f"both levels. White: no event; bins with fewer than {_FEWEST} events are left empty.",
         f"Migration matrices of {', '.join(label_of(o.name).lower() for o in observables)}.",
         figure,
     )
