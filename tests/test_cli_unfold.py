@@ -139,7 +139,7 @@ def test_an_ntuple_with_prefixes(folder: Path, tmp_path: Path) -> None:
         "--data-weights", "w", "-o", tmp_path / "w.root",
     )  # fmt: skip
     assert twice["sum_of_weights"] == pytest.approx(2 * done["sum_of_weights"])
-    words[-1] = "reco_y=GeV"
+    words += ["--unit", "reco_y=GeV"]
     model, table = tmp_path / "m.safetensors", tmp_path / "n.parquet"
     message = bad(5, "apply", model, table, *words, "-o", tmp_path / "v.root")
     assert "--unit reco_y=GeV: no file has a column 'reco_y'" in message

@@ -422,7 +422,7 @@ def test_signal_without_checkpoint_says_so():
             signal.raise_signal(signal.SIGTERM)
         return draw(step, rng)
 
-    with pytest.raises(TrainingInterrupted, match="nothing was saved"):
+    with pytest.raises(TrainingInterrupted, match="nothing of it was saved"):
         fit([phase(batch=batch)], seed=0)
 
 
