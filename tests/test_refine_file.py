@@ -149,7 +149,7 @@ def test_full_disk_leaves_nothing(folder: Path, tmp_path, monkeypatch) -> None:
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.np, "save", full)
+    monkeypatch.setattr(module, "save_array", full)
     with pytest.raises(
         OutputError, match=r"the disk is full while writing .*nothing was left behind"
     ):

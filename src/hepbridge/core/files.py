@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hepbridge.core.errors import OutputError
 
@@ -23,6 +27,7 @@ __all__ = [
     "check_output",
     "file_digest",
     "replaced_folder",
+    "save_array",
     "write_text",
 ]
 
@@ -53,6 +58,19 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
             f"cannot write {path}: no permission to write in the folder {path.parent}"
         )
     return path
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as ``.npy``. Raises OSError if it could not be written whole.
+
+    `numpy.save` hands the numbers to a stream of C, and does not look whether its last bytes arrived:
+    on a disk that becomes full just then, the file is too short and nobody is told.
+    """
+    values = np.ascontiguousarray(array)
+    with open(path, "wb") as handle:
+        header = np.lib.format.header_data_from_array_1_0(values)
+        np.lib.format.write_array_header_1_0(handle, header)
+        handle.write(values.data)
 
 
 @contextmanager

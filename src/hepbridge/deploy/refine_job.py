@@ -15,7 +15,7 @@ import numpy as np
 
 from hepbridge import __version__
 from hepbridge.core.errors import ConfigError, DataError, ModelFileError, OutputError
-from hepbridge.core.files import atomic_path, check_output, file_digest
+from hepbridge.core.files import atomic_path, check_output, file_digest, save_array
 from hepbridge.core.jobs import (
     RESULT,
     Chunk,
@@ -251,8 +251,8 @@ class _Work:
             device=options.device,
         )
         try:
-            with atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as handle:
-                np.save(handle, cells, allow_pickle=False)
+            with atomic_path(path, overwrite=True) as temporary:
+                save_array(temporary, cells)
         except OutputError:
             if not self._too_late():
                 raise

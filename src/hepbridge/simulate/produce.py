@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hepbridge import __version__
 from hepbridge.core.errors import ConfigError, DataError, HepbridgeError, OutputError
-from hepbridge.core.files import atomic_path, check_output
+from hepbridge.core.files import atomic_path, check_output, save_array
 from hepbridge.core.jobs import (
     EXECUTORS,
     Chunk,
@@ -137,8 +137,8 @@ class _Work:
             raise DataError(
                 f"{self.engine.name} returned cells of shape {cells.shape}, not {wanted}"
             )
-        with atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as handle:
-            np.save(handle, cells.astype(np.float32, copy=False), allow_pickle=False)
+        with atomic_path(path, overwrite=True) as temporary:
+            save_array(temporary, cells.astype(np.float32, copy=False))
 
     def showers(self, chunk: Chunk, cells: NDArray[np.float32]) -> Showers:
         """What the file says about a piece."""

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepbridge.core.errors import ConfigError
+from hepbridge.core.files import save_array
 from hepbridge.simulate.detector import Detector
 from hepbridge.simulate.geant4.geometry import construction, scorer_names
 from hepbridge.simulate.geant4.physics import physics_list
@@ -57,8 +58,7 @@ def main(arguments: list[str]) -> int:
             g4 = _geant4(say)
             if settings["detector"] is not None:
                 cells = _simulate(g4, settings, job, say)
-                with open(output, "wb") as handle:
-                    np.save(handle, cells, allow_pickle=False)
+                save_array(output, cells)
         except ConfigError as error:
             say(f"error {error}")
             return 3
