@@ -82,6 +82,16 @@ def test_a_text_longer_than_the_file_is_refused(
     assert _peak() - before < 500
 
 
+def test_a_column_of_text_without_an_end_is_refused(tmp_path: Path) -> None:
+    path = _foreign(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file["word"] = ["ab", "c", "de"]
+    assert list(io.load(path).columns["word"]) == ["ab", "c", "de"]
+    _spoil(path)
+    with pytest.raises(DataError, match="heap of its text is damaged at byte"):
+        io.load(path)
+
+
 def test_numbers_like_references_are_read(tmp_path: Path) -> None:
     """Data that happen to hold the place of the heap are no references: their lengths fit no text."""
     path = _foreign(tmp_path / "a.h5", particle="e-")

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import secrets
 import select
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -193,6 +195,10 @@ class Reader:
         path.write_bytes(content)
         word, growth = self.ask(target, path)
         self.count[word.partition(":")[0]] += 1
+        if word.startswith("bug") or growth >= MEGABYTES:
+            kept = Path(tempfile.gettempdir()) / f"hostile-{secrets.token_hex(4)}{path.suffix}"
+            kept.write_bytes(content)
+            sys.stderr.write(f"{kept}: {word[:200]}, {growth} MB\n")
         assert not word.startswith("bug"), word.encode().decode("unicode_escape")
         assert growth < MEGABYTES, f"{growth} MB for a file of {len(content)} bytes"
         assert not (self.folder / "pwned").exists()

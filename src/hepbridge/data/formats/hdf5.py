@@ -7,6 +7,7 @@ import mmap
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -31,7 +32,8 @@ def open_hdf5(path: str | Path) -> h5py.File:
     """
     file = h5py.File(path, "r")
     try:
-        if texts := _variable_texts(file):
+        texts = _variable_texts(file)
+        if texts or _has_columns_of_text(file):
             with (
                 open(path, "rb") as handle,
                 mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content,
@@ -80,12 +82,26 @@ def _variable_texts(file: h5py.File) -> dict[str, int]:
     return found
 
 
+def _has_columns_of_text(file: h5py.File) -> bool:
+    """Whether any dataset holds text of variable length."""
+
+    def look(_: str, member: h5py.HLObject) -> bool | None:
+        text = isinstance(member, h5py.Dataset) and _is_variable(member.dtype)
+        return True if text else None  # None: go on
+
+    return bool(file.visititems(look))
+
+
+def _is_variable(dtype: Any) -> bool:
+    kind = h5py.check_string_dtype(dtype)
+    return kind is not None and kind.length is None
+
+
 def _texts_of(holder: h5py.HLObject) -> dict[str, int]:
     found = {}
     for name in holder.attrs:
         attribute = holder.attrs.get_id(name)
-        kind = h5py.check_string_dtype(attribute.dtype)
-        if kind is not None and kind.length is None:
+        if _is_variable(attribute.dtype):
             found[name] = math.prod(attribute.shape)
     return found
 
