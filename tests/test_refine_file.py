@@ -163,43 +163,72 @@ def test_a_dead_worker_is_reported(folder: Path, tmp_path) -> None:
 
 
 INTERRUPTED = """
-import sys, time
+import sys
 from pathlib import Path
 from hepbridge.cli.streams import interrupt_on_sigterm
 from hepbridge.core import jobs
 from hepbridge.core.local_jobs import run_local
+
+if __name__ == "__main__":
+    from work import work  # the workers import it when they get their first piece
+
+    interrupt_on_sigterm()
+    list(run_local(jobs.pieces(work, jobs.chunks(8, 1), Path("parts")), rows=8, workers=2))
+"""
+WORK = """
+import multiprocessing, os, time
+from pathlib import Path
 from hepbridge.core.files import atomic_path
+
+def wait():
+    Path("begun", str(os.getpid())).touch()
+    {wait}
 
 def work(chunk, path):
     with atomic_path(path) as temporary:
         temporary.write_text("half")
-        time.sleep(60)
+        wait()
 
-if __name__ == "__main__":
-    interrupt_on_sigterm()
-    list(run_local(jobs.pieces(work, jobs.chunks(8, 1), Path(sys.argv[1])), rows=8, workers=2))
+{after}
 """
+SWALLOWS = """
+    try:
+        time.sleep(60)
+    except BaseException as error:  # as compiled libraries do
+        raise RuntimeError("SystemExit: 1") from error
+"""
+WHERE = {
+    "works": WORK.format(wait="time.sleep(60)", after=""),
+    "in a library": WORK.format(wait=SWALLOWS, after=""),
+    "imports": WORK.format(
+        wait=SWALLOWS, after="if multiprocessing.parent_process():\n    wait()\n"
+    ),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+@pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize(
     ("name", "group"), [("SIGINT", True), ("SIGINT", False), ("SIGTERM", True)]
 )
-def test_workers_end_without_a_word(tmp_path: Path, name: str, group: bool) -> None:
+def test_workers_end_without_a_word(tmp_path: Path, name: str, group: bool, where: str) -> None:
     """Ctrl-C goes to all processes: fails if a worker prints a traceback, outlives the parent, goes
     on with its piece, or leaves its temporary file."""
-    script, parts = tmp_path / "main.py", tmp_path / "parts"
+    parts, begun = tmp_path / "parts", tmp_path / "begun"
     parts.mkdir()
-    script.write_text(INTERRUPTED)
+    begun.mkdir()
+    (tmp_path / "main.py").write_text(INTERRUPTED)
+    (tmp_path / "work.py").write_text(WHERE[where])
     process = subprocess.Popen(
-        [sys.executable, str(script), str(parts)],
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while len(list(parts.iterdir())) < 2 and time.monotonic() < deadline:
+    while len(list(begun.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     began, number = time.monotonic(), getattr(signal, name)
     (os.killpg if group else os.kill)(process.pid, number)

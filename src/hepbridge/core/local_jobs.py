@@ -76,17 +76,31 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_worker = {"makes": False, "ends": False}  # state of a worker process
+
+
 def _make(piece: Piece) -> None:
-    """`Piece.make` in a worker."""
+    """`Piece.make` in a worker, which ends without a word if it was told to."""
     try:
+        _worker["makes"] = True
         piece.make()
-    except SystemExit:  # of _stop; the pool would take it for an answer, and go on
+        _worker["makes"] = False
+    except BaseException:
+        _worker["makes"] = False
+        if not _worker["ends"]:  # libraries may make another error of the SystemExit of _stop
+            raise
+    if _worker["ends"]:  # the pool would take an error for an answer, and go on
         os._exit(1)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """End a worker without a word, its temporary files removed: a second signal must not cut that."""
+    """End a worker, temporary files of its piece removed: a second signal must not cut that."""
     signal.signal(number, signal.SIG_IGN)
+    _worker["ends"] = True
+    if not _worker[
+        "makes"
+    ]:  # it waits, or imports: nothing to remove, and nobody to catch an error
+        os._exit(1)
     sys.exit(1)
 
 
