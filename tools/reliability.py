@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests" / "reliability"
 TIMES = {
     "kill-bulk": 60,
-    "kill-training": 50,
+    "kill-training": 60,
     "kill-simulation": 60,
     "together-bulk": 30,
     "together-simulation": 30,
@@ -190,12 +190,14 @@ def main() -> None:
     done = Path(given.record) if given.record else Path(tempfile.mkdtemp()) / "record.jsonl"
     known = {r["part"] for r in recorded(done)}
     parts = [name for name in given.part or (*TIMES, *KINDS) if name not in known]
-    # one that has begun a drill ends it: a tenth is left for that
-    seconds = max(5.0, 0.9 * given.minutes * 60 * LANES / max(1, len(parts)) - START)
+    # kills have twice the time; one that has begun a drill ends it: a tenth is left for that
+    shares = {name: 2 if name.startswith("kill") else 1 for name in parts}
+    share = 0.9 * given.minutes * 60 * LANES / max(1, sum(shares.values()))
     writing = threading.Lock()
 
     def one(name: str) -> None:
         began = time.perf_counter()
+        seconds = max(5.0, shares[name] * share - START)
         found = run_part(name, given.share, seconds, given.seed)
         with writing:
             keep(done, {"part": name, "seconds": time.perf_counter() - began, "found": found})

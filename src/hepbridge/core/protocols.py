@@ -43,6 +43,8 @@ class Pairs:
     neighbours are exchangeable (the incident energy). ``symmetries`` (g, d) are index
     permutations under which source and target distributions are both invariant, at every
     condition; those in ``moves``, name -> (g, k, k) matrices, are vectors and move along with them.
+    ``from_noise``: the source is standard normal noise, of which ``source`` holds one draw; whoever
+    can draws it anew for each batch.
     """
 
     source: torch.Tensor
@@ -52,6 +54,7 @@ class Pairs:
     order: str | None = None
     symmetries: torch.Tensor | None = None
     moves: dict[str, torch.Tensor] = field(default_factory=dict)
+    from_noise: bool = False
 
     def __len__(self) -> int:
         return len(self.source)
@@ -73,6 +76,7 @@ class Pairs:
             self.order,
             self.symmetries,
             self.moves,
+            self.from_noise,
         )
 
 

@@ -1,4 +1,4 @@
-"""The gate at the end of a training: does the refiner beat doing nothing, and the baseline?"""
+"""The gate at the end of a training: does the model beat doing nothing, and the baseline?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from hepbridge.metrics.compare import compare, distances
 from hepbridge.systems.inference import refine
 from hepbridge.systems.model_file import Model
 
-__all__ = ["gate", "without_network"]
+__all__ = ["gate", "judge", "without_network"]
 
 log = logging.getLogger(__name__)
 
 _NAMES = {"fast": "doing nothing", "quantile": "the quantile baseline (no network)"}
+_WHO = {"refined": "REFINER", "generated": "GENERATOR"}
 _RESAMPLES = 20
 
 
@@ -35,11 +36,19 @@ def gate(
     larger of the two inputs' errors, added in quadrature), and in ``unresolved``, with a plain line,
     by less.
     """
-    candidates = {"fast": fast}
+    others = {"fast": fast}
     if baseline is not None:
-        candidates["quantile"] = refine(baseline, fast, seed=seed)
+        others["quantile"] = refine(baseline, fast, seed=seed)
     refined = [refine(model, fast, seed=seed, member=k) for k in range(len(model.members))]
-    candidates["refined"] = refined[0]
+    return judge(full, refined, others, "refined", seed)
+
+
+def judge(
+    full: Showers, made: list[Showers], others: dict[str, Showers], own: str, seed: int
+) -> dict[str, Any]:
+    """Held-out figures, as `gate` describes, of what a model ``made`` (by each of its members) and of
+    the ``others``; ``own`` is its name among them: refined or generated."""
+    candidates = {**others, own: made[0]}
     distance = {name: compare(full, showers, seed=seed) for name, showers in candidates.items()}
     auc, error = {}, {}
     for name, showers in candidates.items():
@@ -48,27 +57,28 @@ def gate(
         error[name] = max(found["low"]["se"], found["high"]["se"])
     lost: list[str] = []
     unresolved: list[str] = []
-    for name in candidates:
-        if name == "refined":
-            continue
-        if distance["refined"] > distance[name]:
-            (lost if _clearly(full, candidates, name, seed) else unresolved).append(
-                f"{_NAMES[name]} in distance ({distance['refined']:.4f} against {distance[name]:.4f})"
+    for name in others:
+        if distance[own] > distance[name]:
+            clear = _clearly(full, candidates[own], candidates[name], seed)
+            (lost if clear else unresolved).append(
+                f"{_NAMES[name]} in distance ({distance[own]:.4f} against {distance[name]:.4f})"
             )
-        if auc["refined"] > auc[name]:
-            two_errors = 2 * (error["refined"] ** 2 + error[name] ** 2) ** 0.5
-            (lost if auc["refined"] - auc[name] > two_errors else unresolved).append(
-                f"{_NAMES[name]} in classifier AUC ({auc['refined']:.3f} against {auc[name]:.3f})"
+        if auc[own] > auc[name]:
+            two_errors = 2 * (error[own] ** 2 + error[name] ** 2) ** 0.5
+            (lost if auc[own] - auc[name] > two_errors else unresolved).append(
+                f"{_NAMES[name]} in classifier AUC ({auc[own]:.3f} against {auc[name]:.3f})"
             )
     if lost:
         log.warning(
-            "THE REFINER LOSES on held-out showers to %s. Train longer or on more showers, or use the baseline.",
+            "THE %s LOSES on held-out showers to %s. Train longer or on more showers, or use the baseline.",
+            _WHO[own],
             "; to ".join(lost),
         )
     if unresolved:
         log.info(
-            "on held-out showers the refiner is not resolved from %s: worse, but by less than two "
+            "on held-out showers the %s is not resolved from %s: worse, but by less than two "
             "standard errors",
+            _WHO[own].lower(),
             "; nor from ".join(unresolved),
         )
     out: dict[str, Any] = {
@@ -80,8 +90,8 @@ def gate(
         "unresolved": unresolved,
         "observables": {name: distances(full, s, seed=seed) for name, s in candidates.items()},
     }
-    if len(refined) > 1:
-        out["ensemble"] = [distances(full, s, seed=seed) for s in refined]
+    if len(made) > 1:
+        out["ensemble"] = [distances(full, s, seed=seed) for s in made]
     return out
 
 
@@ -95,13 +105,11 @@ def without_network(model: Model) -> Model | None:
     return Model([stripped], model.recipe, model.geometry, model.domain)
 
 
-def _clearly(full: Showers, candidates: dict[str, Showers], name: str, seed: int) -> bool:
-    """Is the refiner's distance larger than that of ``name`` by two standard errors? Rows resampled."""
+def _clearly(full: Showers, made: Showers, other: Showers, seed: int) -> bool:
+    """Is the model's distance larger than the other's by two standard errors? Rows resampled."""
     excess = []
     for k in range(_RESAMPLES):
         rows = stream(seed, "gate", k).integers(0, len(full), len(full))
-        refined, other = (
-            compare(full[rows], candidates[c][rows], seed=k) for c in ("refined", name)
-        )
-        excess.append(refined - other)
+        own, others = (compare(full[rows], showers[rows], seed=k) for showers in (made, other))
+        excess.append(own - others)
     return float(np.mean(excess)) > 2 * float(np.std(excess))

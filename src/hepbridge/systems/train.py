@@ -32,7 +32,7 @@ from hepbridge.systems.tiles import forget
 from hepbridge.systems.training_output import beside, provenance, wanted
 from hepbridge.training import fit, leads
 
-__all__ = ["split", "train"]
+__all__ = ["digest_of", "split", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +91,9 @@ def train(
         {
             "command": "train",
             "recipe": chosen.model_dump(mode="json"),
-            "fast": _digest(fast, names),
-            "surplus": _digest(surplus, names),
-            "full": _digest(full, names),
+            "fast": digest_of(fast, names),
+            "surplus": digest_of(surplus, names),
+            "full": digest_of(full, names),
             "seed": seed,
             "teacher": None if teacher is None else teacher.digest(),
             "hepbridge": __version__,
@@ -274,7 +274,7 @@ def _check_conditions(fast: Showers, full: Showers, names: list[str]) -> None:
         )
 
 
-def _digest(showers: Showers, names: list[str]) -> str:
+def digest_of(showers: Showers, names: list[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(showers.incident_energy.tobytes())
     digest.update(showers.cells.tobytes())

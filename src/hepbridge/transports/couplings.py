@@ -46,7 +46,7 @@ def draw_pairs(
     are symmetry images, coupled by exact optimal assignment inside windows of neighbours; without
     ``scale`` they are left independent given their conditions. The images are drawn independently
     of each other, unless conditions move along with them (``pairs.moves``): then source, target and
-    conditions of a row are moved by one and the same element.
+    conditions of a row are moved by one and the same element. A source that is noise is drawn anew.
 
     Windows keep the ordering condition together. The other conditions c, if there are any, enter
     the cost (conditional optimal transport, Chemseddine et al., arXiv:2403.18705),
@@ -65,6 +65,8 @@ def draw_pairs(
     flat = torch.from_numpy(rows.reshape(-1))
     batch = pairs.rows(flat)
     x0, x1, conditions = batch.source, batch.target, batch.conditions
+    if pairs.from_noise:
+        x0 = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
     if pairs.coupled:
         return conditions, x0, x1
     (x0, x1), conditions = random_images(batch, (x0, x1), rng)

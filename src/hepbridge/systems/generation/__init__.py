@@ -1,0 +1,1 @@
+"""Showers from noise: a frame of layer energies and cells, and transports that fill it."""

@@ -1,0 +1,148 @@
+"""Applying a generator: tiles of rows, noise by event id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepbridge.core.errors import DataError, DomainError
+from hepbridge.core.rng import event_normal
+from hepbridge.data.showers import Showers
+from hepbridge.systems.checks import MARGIN
+from hepbridge.systems.generation.model_file import GeneratorModel
+from hepbridge.systems.tiles import TILE
+
+__all__ = ["draw_cells", "generate", "outside"]
+
+log = logging.getLogger(__name__)
+
+_ROWS = 16 * TILE  # whose noise is drawn at once
+
+
+def generate(
+    model: GeneratorModel,
+    conditions: Mapping[str, NDArray[np.float64]],
+    event_ids: NDArray[np.uint64],
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    strict: bool = False,
+) -> Showers:
+    """Showers (N) of incident energies and further conditions (N,), drawn from noise.
+
+    A shower depends on the model, the seed, its conditions and its event id alone. Those outside the
+    trained range are generated with a warning and flagged in the column ``outside_domain``.
+
+    Args:
+        conditions: ``incident_energy`` (MeV) and those that the model works with; more are kept.
+        event_ids: (N, 2), keys of the noise.
+        strict: refuse conditions outside the trained range instead.
+
+    Raises:
+        DataError: a condition that the model needs is missing. DomainError: as ``strict`` says.
+        ConfigError: there is no such device.
+    """
+    beyond = outside(model, conditions, strict=strict)
+    cells = draw_cells(model, conditions, event_ids, seed=seed, device=device)
+    further = {k: v for k, v in conditions.items() if k != "incident_energy"}
+    return Showers.from_arrays(
+        cells,
+        conditions["incident_energy"],
+        geometry=model.geometry,
+        conditions=dict(further),
+        columns={"outside_domain": beyond} if beyond.any() else {},
+        event_ids=event_ids,
+        meta={"generated_by": model.recipe.model.frame, "particle": model.domain.particle},
+        where="the generator",
+        allow_empty_showers=True,
+    )
+
+
+def draw_cells(
+    model: GeneratorModel,
+    conditions: Mapping[str, NDArray[np.float64]],
+    event_ids: NDArray[np.uint64],
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> NDArray[np.float32]:
+    """Cells (N, n_cells), MeV; see `generate`.
+
+    Rows are computed in tiles of 256 with one thread, the last one filled up, so that their number
+    changes no bit of any of them.
+    """
+    from hepbridge.training.devices import choose_device
+
+    generator, where = model.generator, choose_device(device)
+    generator.to(where).eval()
+    named = {name: np.asarray(v, np.float64) for name, v in _needed(model, conditions).items()}
+    n, threads = len(event_ids), torch.get_num_threads()
+    out = np.empty((n, generator.n_cells), dtype=np.float32)
+    try:
+        if where.type == "cpu" and threads != 1:
+            torch.set_num_threads(1)
+        with torch.inference_mode():
+            for first in range(0, n, _ROWS):
+                rows = slice(first, min(first + _ROWS, n))
+                noise = event_normal(seed, "generate", event_ids[rows], generator.noise_dim)
+                for start in range(0, len(noise), TILE):
+                    count = min(TILE, len(noise) - start)
+                    some = np.minimum(np.arange(start, start + TILE), start + count - 1)
+                    z = torch.from_numpy(noise[some].astype(np.float32)).to(where)
+                    c = {k: torch.from_numpy(v[first + some]).to(where) for k, v in named.items()}
+                    made = generator.generate(c, z)[:count].to("cpu", torch.float32)
+                    out[first + start : first + start + count] = made.numpy()
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+    return out
+
+
+def outside(
+    model: GeneratorModel, conditions: Mapping[str, NDArray[np.float64]], *, strict: bool = False
+) -> NDArray[np.bool_]:
+    """Mask (N,) of rows more than 1 % outside the trained ranges, with a warning if there are any.
+
+    Raises DomainError instead if ``strict``, DataError if a condition is missing.
+    """
+    named, domain = _needed(model, conditions), model.domain
+    spans = {"incident_energy": (domain.energy_min, domain.energy_max), **domain.conditions}
+    beyond = np.zeros(len(named["incident_energy"]), dtype=bool)
+    for name, values in named.items():
+        low, high = spans[name]
+        if name == "incident_energy":
+            far = (values < low * (1 - MARGIN)) | (values > high * (1 + MARGIN))
+        else:
+            slack = MARGIN * (high - low) + 1e-6 * max(abs(low), abs(high), 1e-6)
+            far = (values < low - slack) | (values > high + slack)
+        if far.any():
+            row = int(np.flatnonzero(far)[0])
+            message = (
+                f"{int(far.sum())} of {len(far)} showers have {name} outside the trained range "
+                f"{low:.6g} to {high:.6g} (first: row {row}, {values[row]:.6g})"
+            )
+            if strict:
+                raise DomainError(
+                    f"{message}; train a model that covers them, or drop --strict (strict=True in "
+                    "Python)"
+                )
+            log.warning("%s; they are generated and flagged in the column 'outside_domain'", message)
+        beyond |= far
+    return beyond
+
+
+def _needed(
+    model: GeneratorModel, conditions: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    names = ["incident_energy", *model.recipe.model.named_conditions()]
+    missing = [name for name in names if name not in conditions]
+    if missing:
+        raise DataError(
+            f"the model needs the condition{'s' if len(missing) > 1 else ''} {', '.join(missing)} of "
+            f"every shower; given are {', '.join(conditions) or 'none'}"
+        )
+    return {name: conditions[name] for name in names}
