@@ -14,7 +14,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 # Two test workers share two cores: more threads per worker only fight each other.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo test lint docs results results-simulators results-unfolding results-throughput training-size reliability clean
+.PHONY: help demo test lint docs results results-simulators results-unfolding results-throughput results-generation results-refine-or-generate training-size reliability clean
 
 help:
 	@echo "make demo     train on the bundled sample and write demo-output/report/report.html"
@@ -25,6 +25,8 @@ help:
 	@echo "make results-simulators  judge and time GFLASH and Geant4 and rewrite their page"
 	@echo "make results-unfolding  generate events, judge every unfolding method and rewrite its page"
 	@echo "make results-throughput  time bulk refinement of 10,000 to 10 million showers and write its page"
+	@echo "make results-generation  train and judge the generators on the showers in data/, and write their page"
+	@echo "make results-refine-or-generate  refiner against generators on the SQuIRELS showers (after make training-size)"
 	@echo "make training-size  how many training pairs are needed (before make results)"
 	@echo "make reliability  failure drills and fuzzing in earnest, and their page (at most about 25 minutes)"
 	@echo "make clean    remove caches and build outputs (not .venv)"
@@ -55,6 +57,12 @@ results-unfolding: $(DEV)
 
 results-throughput: $(RUNTIME)
 	$(ONE_THREAD) $(BIN)/python tools/results/throughput.py --large -o docs/results/throughput.md
+
+results-generation: $(RUNTIME)
+	$(ONE_THREAD) $(BIN)/python tools/results/generation.py
+
+results-refine-or-generate: $(DEV)
+	$(ONE_THREAD) $(BIN)/python tools/results/refine_or_generate.py --showers $(SHOWERS)
 
 training-size: $(RUNTIME)
 	$(BIN)/python tools/results/training_size.py --showers $(SHOWERS)

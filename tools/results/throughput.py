@@ -1,15 +1,17 @@
 """How many showers a second: the refiner alone, and files through `hepbridge refine`, in turn.
 
-    python tools/results/throughput.py [--large] [-o docs/results/throughput.md]
+    python tools/results/throughput.py [--large] [--record FILE] [-o docs/results/throughput.md]
 
 Rounds of the three go one after the other for each number of rows, so that what else the machine does
 meets all of them; medians are given. Files hold the bundled fast showers again and again, each row with
-an event id of its own. ``--large``: 10 million rows, too, once, which need 12 GB on the disk.
+an event id of its own. ``--large``: 10 million rows, too, once, which need 12 GB on the disk. ``--record``
+keeps each finished number of rows, which is then not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import resource
@@ -20,13 +22,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from hepbridge.core.files import write_text
 from hepbridge.core.jobs import cores
 from hepbridge.data import io, sample
 from hepbridge.data.showers import Showers
@@ -152,6 +155,16 @@ def measure(rows: int, rounds: int, folder: Path) -> dict[str, Run]:
     }
 
 
+def kept(rows: int, rounds: int, folder: Path, record: Path | None) -> dict[str, Run]:
+    """What the record holds for so many rows, or what is measured now and put there."""
+    known = json.loads(record.read_text("utf-8")) if record and record.exists() else {}
+    if str(rows) not in known:
+        known[str(rows)] = {name: asdict(run) for name, run in measure(rows, rounds, folder).items()}
+        if record:
+            write_text(record, json.dumps(known, indent=1))
+    return {name: Run(**run) for name, run in known[str(rows)].items()}
+
+
 def page(found: dict[int, dict[str, Run]], rounds: dict[int, int], load_average: float) -> str:
     lines = [
         "# Throughput",
@@ -193,13 +206,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--large", action="store_true", help="10 million rows, too")
     parser.add_argument("--rows", type=int, action="append", help="these instead, once each")
+    parser.add_argument("--record", type=Path, help="file of finished numbers of rows")
     parser.add_argument("--folder", type=Path, help="where the files are made (on a local disk)")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rounds = {n: 1 for n in given.rows} if given.rows else ROUNDS | (LARGE if given.large else {})
     busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        found = {rows: measure(rows, n, Path(folder)) for rows, n in rounds.items()}
+        found = {rows: kept(rows, n, Path(folder), given.record) for rows, n in rounds.items()}
     text = page(found, rounds, busy)
     print(text)
     if given.output:
