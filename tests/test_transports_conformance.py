@@ -33,7 +33,23 @@ SMALL: dict[str, dict[str, Any]] = {
     "light_sb": {"components": 3, "train_steps": 800, "learning_rate": 1e-2},
     "i2sb": {"train_steps": 1200, "width": 64, "depth": 2, "window": 64, "windows": 8},
     "spline_flow": {"train_steps": 800, "transforms": 2, "width": 32, "batch_size": 256},
+    "inverse_flow": {
+        "teacher_options": {
+            "train_steps": 800,
+            "transforms": 2,
+            "width": 32,
+            "batch_size": 256,
+        },
+        "train_steps": 400,
+    },
+    "bayesian_flow": {"kind": "affine", "train_steps": 800, "transforms": 2, "width": 32},
     "diffusion": {"train_steps": 1200, "width": 64, "depth": 2, "batch_size": 256},
+    "edm": {"train_steps": 1200, "width": 64, "depth": 2, "batch_size": 256},
+    "mean_flow": {"train_steps": 1500, "width": 64, "depth": 2, "window": 64, "windows": 8},
+    "consistency": {
+        "teacher_options": {"train_steps": 1200, "width": 64, "depth": 2, "batch_size": 256},
+        "train_steps": 800,
+    },
     "distilled": {
         "teacher_options": {
             "train_steps": 1200,
@@ -118,6 +134,7 @@ STUDENT = {"train_steps": 1500, "width": 64, "depth": 2, "images": 4}
 POSTERIOR: dict[str, tuple[str, dict[str, Any]]] = {
     "i2sb-implicit": ("i2sb", SMALL["i2sb"] | {"sampler": "implicit", "steps": 10}),
     "coupling_flow": ("spline_flow", SMALL["spline_flow"] | {"kind": "coupling"}),
+    "edm-on-source": ("edm", SMALL["edm"] | {"condition_on_source": True}),
     **{
         f"student-of-{name}": (
             "distilled",

@@ -237,6 +237,23 @@ def test_interface_of_the_samplers(name: str) -> None:
     assert all(p.grad is not None for p in diffusion.parameters())
 
 
+@pytest.mark.parametrize("sampler", ["multistep", "heun"])
+def test_without_source(sampler: str) -> None:
+    """The network sees x alone, the output is the same for every source; default states stay."""
+    diffusion = small(3, sampler=sampler, condition_on_source=False, steps=5)
+    torch.nn.init.normal_(diffusion.network.leave.weight)
+    assert diffusion.source_free and diffusion.claims.joint and not diffusion.claims.posterior
+    batch = next(diffusion.phases(Pairs(normal(50, 3, 1), normal(50, 3, 2)), 0)).batch(
+        0, stream(0, "batch")
+    )
+    assert batch["x"].shape[1] == diffusion.network.enter.in_features == 3
+    one, other = (diffusion.apply(normal(7, 3, k), {}, normal(7, 3, 9)) for k in (1, 2))
+    assert torch.equal(one, other) and one.abs().max() > 0
+    usual = small(3, sampler=sampler)
+    assert not usual.source_free and usual.claims.posterior
+    assert usual.network.enter.in_features == 6
+
+
 def test_deterministic_samplers_can_be_taught_from() -> None:
     teacher = {"width": 8, "train_steps": 1}
     options = {"teacher": "diffusion", "width": 8, "depth": 1}

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from hepbridge import __version__
 from hepbridge.core.errors import ConfigError
 
-__all__ = ["BIBTEX", "METHODS", "everything", "of_methods", "of_model", "of_unfolding"]
+__all__ = [
+    "BIBTEX",
+    "METHODS",
+    "everything",
+    "of_generator",
+    "of_methods",
+    "of_model",
+    "of_unfolding",
+]
 
 BIBTEX: dict[str, str] = {
     "hepbridge": f"""\
@@ -188,6 +196,91 @@ BIBTEX: dict[str, str] = {
   archivePrefix = {arXiv},
   primaryClass  = {hep-ph}
 }""",
+    "parallel_wavenet": """\
+@inproceedings{parallel_wavenet,
+  author    = {van den Oord, A{\\"a}ron and others},
+  title     = {{Parallel WaveNet: Fast High-Fidelity Speech Synthesis}},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2018},
+  eprint    = {1711.10433},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "inverse_autoregressive": """\
+@inproceedings{inverse_autoregressive,
+  author    = {Kingma, Diederik P. and Salimans, Tim and Jozefowicz, Rafal and Chen, Xi and
+               Sutskever, Ilya and Welling, Max},
+  title     = {{Improved Variational Inference with Inverse Autoregressive Flow}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2016},
+  eprint    = {1606.04934},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "bayesian_inn": """\
+@article{bayesian_inn,
+  author  = {Bellagente, Marco and Hau{\\ss}mann, Manuel and Luchmann, Michel and Plehn, Tilman},
+  title   = {{Understanding Event-Generation Networks via Uncertainties}},
+  journal = {SciPost Phys.},
+  volume  = {13},
+  pages   = {003},
+  year    = {2022},
+  eprint  = {2104.04543},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
+}""",
+    "precision_inn": """\
+@article{precision_inn,
+  author  = {Butter, Anja and Heimel, Theo and Hummerich, Sander and Krebs, Tobias and
+             Plehn, Tilman and Rousselot, Armand and Vent, Sophia},
+  title   = {{Generative Networks for Precision Enthusiasts}},
+  journal = {SciPost Phys.},
+  volume  = {14},
+  pages   = {078},
+  year    = {2023},
+  eprint  = {2110.13632},
+  archivePrefix = {arXiv},
+  primaryClass  = {hep-ph}
+}""",
+    "caloflow": """\
+@misc{caloflow,
+  author = {Krause, Claudius and Shih, David},
+  title  = {{CaloFlow: Fast and Accurate Generation of Calorimeter Showers with
+             Normalizing Flows}},
+  year   = {2021},
+  eprint = {2106.05285},
+  archivePrefix = {arXiv},
+  primaryClass  = {physics.ins-det}
+}""",
+    "caloflow_ii": """\
+@misc{caloflow_ii,
+  author = {Krause, Claudius and Shih, David},
+  title  = {{CaloFlow II: Even Faster and Still Accurate Generation of Calorimeter Showers with
+             Normalizing Flows}},
+  year   = {2021},
+  eprint = {2110.11377},
+  archivePrefix = {arXiv},
+  primaryClass  = {physics.ins-det}
+}""",
+    "caloinn": """\
+@misc{caloinn,
+  author = {Ernst, Florian and Favaro, Luigi and Krause, Claudius and Plehn, Tilman and
+            Shih, David},
+  title  = {{Normalizing Flows for High-Dimensional Detector Simulations}},
+  year   = {2023},
+  eprint = {2312.09290},
+  archivePrefix = {arXiv}
+}""",
+    "local_reparametrisation": """\
+@inproceedings{local_reparametrisation,
+  author    = {Kingma, Diederik P. and Salimans, Tim and Welling, Max},
+  title     = {{Variational Dropout and the Local Reparameterization Trick}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2015},
+  eprint    = {1506.02557},
+  archivePrefix = {arXiv},
+  primaryClass  = {stat.ML}
+}""",
     "fpcd": """\
 @article{fpcd,
   author  = {Mikuni, Vinicius and Nachman, Benjamin and Pettee, Mariel},
@@ -284,6 +377,118 @@ BIBTEX: dict[str, str] = {
   booktitle = {Advances in Neural Information Processing Systems},
   year      = {2023},
   eprint    = {2306.14878},
+  archivePrefix = {arXiv}
+}""",
+    "mean_flow": """\
+@misc{mean_flow,
+  author = {Geng, Zhengyang and Deng, Mingyang and Bai, Xingjian and Kolter, J. Zico and
+            He, Kaiming},
+  title  = {{Mean Flows for One-step Generative Modeling}},
+  year   = {2025},
+  eprint = {2505.13447},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "consistency": """\
+@inproceedings{consistency,
+  author    = {Song, Yang and Dhariwal, Prafulla and Chen, Mark and Sutskever, Ilya},
+  title     = {{Consistency Models}},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2023},
+  eprint    = {2303.01469},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "multistep_consistency": """\
+@misc{multistep_consistency,
+  author = {Heek, Jonathan and Hoogeboom, Emiel and Salimans, Tim},
+  title  = {{Multistep Consistency Models}},
+  year   = {2024},
+  eprint = {2403.06807},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.LG}
+}""",
+    "caloclouds_ii": """\
+@misc{caloclouds_ii,
+  author = {Buhmann, Erik and Gaede, Frank and Kasieczka, Gregor and Korol, Anatolii and
+            Korcari, William and Kr\\"uger, Katja and McKeown, Peter},
+  title  = {{CaloClouds II: Ultra-Fast Geometry-Independent Highly-Granular
+            Calorimeter Simulation}},
+  year   = {2023},
+  eprint = {2309.05704},
+  archivePrefix = {arXiv},
+  primaryClass  = {physics.ins-det}
+}""",
+    "min_snr": """\
+@inproceedings{min_snr,
+  author    = {Hang, Tiankai and Gu, Shuyang and Li, Chen and Bao, Jianmin and Chen, Dong and
+               Hu, Han and Geng, Xin and Guo, Baining},
+  title     = {{Efficient Diffusion Training via Min-SNR Weighting Strategy}},
+  booktitle = {International Conference on Computer Vision},
+  year      = {2023},
+  eprint    = {2303.09556},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CV}
+}""",
+    "soft_min_snr": """\
+@misc{soft_min_snr,
+  author = {Crowson, Katherine and Baumann, Stefan Andreas and Birch, Alex and
+            Abraham, Tanishq Mathew and Kaplan, Daniel Z. and Shippole, Enrico},
+  title  = {{Scalable High-Resolution Pixel-Space Image Synthesis with
+             Hourglass Diffusion Transformers}},
+  year   = {2024},
+  eprint = {2401.11605},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CV}
+}""",
+    "choose_your_diffusion": """\
+@misc{choose_your_diffusion,
+  author = {Jiang, Cheng and Qian, Sitian and Qu, Huilin},
+  title  = {{Choose Your Diffusion: Efficient and flexible ways to accelerate the diffusion model
+             in fast high energy physics simulation}},
+  year   = {2024},
+  eprint = {2401.13162},
+  archivePrefix = {arXiv}
+}""",
+    "calodiffusion": """\
+@article{calodiffusion,
+  author  = {Amram, Oz and Pedro, Kevin},
+  title   = {{Denoising diffusion models with geometry adaptation for high fidelity calorimeter
+              simulation}},
+  journal = {Phys. Rev. D},
+  volume  = {108},
+  pages   = {072014},
+  year    = {2023},
+  eprint  = {2308.03876},
+  archivePrefix = {arXiv},
+  primaryClass  = {physics.ins-det}
+}""",
+    "unet": """\
+@inproceedings{unet,
+  author    = {Ronneberger, Olaf and Fischer, Philipp and Brox, Thomas},
+  title     = {{U-Net: Convolutional Networks for Biomedical Image Segmentation}},
+  booktitle = {Medical Image Computing and Computer-Assisted Intervention},
+  year      = {2015},
+  eprint    = {1505.04597},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CV}
+}""",
+    "dit": """\
+@inproceedings{dit,
+  author    = {Peebles, William and Xie, Saining},
+  title     = {{Scalable Diffusion Models with Transformers}},
+  booktitle = {International Conference on Computer Vision},
+  year      = {2023},
+  eprint    = {2212.09748},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CV}
+}""",
+    "calodream": """\
+@misc{calodream,
+  author = {Favaro, Luigi and Ore, Ayodele and Palacios Schweitzer, Sofia and Plehn, Tilman},
+  title  = {{CaloDREAM -- Detector Response Emulation via Attentive flow Matching}},
+  year   = {2024},
+  eprint = {2405.09629},
   archivePrefix = {arXiv}
 }""",
     "omnifold": """\
@@ -414,6 +619,15 @@ METHODS: dict[str, tuple[str, ...]] = {
     "cinn": ("cinn", "spline_flow"),
     "fpcd": ("fpcd", "sbunfold", "progressive_distillation", "dpm_solver"),
     "omnifold": ("omnifold", "omnifold_acceptance", "density_ratio"),
+    # recipes of generation
+    "calo-cfm": ("caloflow", "calodream", "flow_matching", "ot_cfm", "distillation"),
+    "calo-cfm-teacher": ("caloflow", "calodream", "flow_matching", "ot_cfm"),
+    "caloflow-teacher": ("caloflow", "spline_flow"),
+    "caloflow-student": ("caloflow", "caloflow_ii", "spline_flow"),
+    "caloinn": ("caloinn", "spline_flow"),
+    "caloinn-bayesian": ("caloinn", "precision_inn", "bayesian_inn", "spline_flow"),
+    "calo-diffusion": ("caloflow", "calodiffusion", "edm"),
+    "marginals": (),  # textbook
     # transports
     "dsb": ("dsb",),
     "flow_matching": ("flow_matching", "ot_cfm"),
@@ -424,13 +638,23 @@ METHODS: dict[str, tuple[str, ...]] = {
     "i2sb": ("i2sb", "sbunfold", "augmented_bridge", "dbim"),
     "dsbm": ("dsbm", "dsbm_online"),
     "spline_flow": ("spline_flow", "cinn"),
+    "inverse_flow": ("caloflow_ii", "parallel_wavenet", "inverse_autoregressive", "spline_flow"),
+    "bayesian_flow": (
+        "caloinn",
+        "precision_inn",
+        "bayesian_inn",
+        "local_reparametrisation",
+        "spline_flow",
+    ),
     "diffusion": ("progressive_distillation", "fpcd", "sbunfold", "dpm_solver"),
+    "mean_flow": ("mean_flow", "flow_matching", "ot_cfm"),
+    "consistency": ("consistency", "caloclouds_ii", "multistep_consistency"),
     # samplers of diffusions
     "euler": ("ddim",),
     "ddpm": ("ddpm", "ddim"),
     "euler_maruyama": ("score_sde",),
     "heun": ("edm",),
-    "edm": ("edm",),
+    "edm": ("edm",),  # also the transport
     "restart": ("restart", "edm"),
     "dpmpp_2m": ("dpm_solver",),
     "dpmpp_2m_sde": ("dpm_solver",),
@@ -439,6 +663,12 @@ METHODS: dict[str, tuple[str, ...]] = {
     "lms4": ("deis",),
     "unipc2": ("unipc",),
     "unipc3": ("unipc",),
+    # weightings of noise levels; networks
+    "min_snr": ("min_snr",),
+    "soft_min_snr": ("soft_min_snr", "min_snr"),
+    "jiang": ("choose_your_diffusion", "min_snr"),
+    "unet": ("unet", "calodiffusion"),
+    "transformer": ("dit", "calodream"),
     # weighters
     "density_ratio": ("density_ratio",),
     # simulations, also those of the bundled sample; metrics
@@ -448,6 +678,10 @@ METHODS: dict[str, tuple[str, ...]] = {
     "calochallenge": ("calochallenge",),
     "prdc": ("prdc",),
 }
+
+
+_PUBLISHED = {"flow_matching": "calodream", "edm": "calodiffusion", "inverse_flow": "caloflow_ii"}
+"""Transports, and who first made showers of noise with them."""
 
 
 def of_methods(names: Iterable[str]) -> list[str]:
@@ -477,6 +711,17 @@ def of_unfolding(transport: str | None, teacher: str | None, iterations: int) ->
     """
     methods = [teacher, transport, "omnifold" if iterations else None]
     return of_methods(name for name in methods if name)
+
+
+def of_generator(steps: list[tuple[str, str | None]]) -> list[str]:
+    """Keys of `BIBTEX` to cite for a generator: of who first took its steps, and of its transports.
+
+    ``steps`` are pairs of a transport and its teacher, if it has one.
+    """
+    names = [name for step in steps for name in reversed(step) if name]
+    keys = ["caloflow"] if len(steps) > 1 else ["caloinn"] if names else []
+    keys += [_PUBLISHED[name] for name in names if name in _PUBLISHED]
+    return list(dict.fromkeys(["hepbridge", *keys, *of_methods(names)]))
 
 
 def everything() -> list[str]:

@@ -12,6 +12,7 @@ from hepbridge.core.rng import stream
 from hepbridge.data.showers import Showers
 from hepbridge.metrics.classifier import QUICK, classifier_test
 from hepbridge.metrics.compare import compare, distances
+from hepbridge.metrics.kinds import Sample, prepared
 from hepbridge.systems.inference import refine
 from hepbridge.systems.model_file import Model
 
@@ -48,7 +49,8 @@ def judge(
 ) -> dict[str, Any]:
     """Held-out figures, as `gate` describes, of what a model ``made`` (by each of its members) and of
     the ``others``; ``own`` is its name among them: refined or generated."""
-    candidates = {**others, own: made[0]}
+    candidates = prepared({"full": full, **others, own: made[0]})
+    full = candidates.pop("full")
     distance = {name: compare(full, showers, seed=seed) for name, showers in candidates.items()}
     auc, error = {}, {}
     for name, showers in candidates.items():
@@ -105,7 +107,7 @@ def without_network(model: Model) -> Model | None:
     return Model([stripped], model.recipe, model.geometry, model.domain)
 
 
-def _clearly(full: Showers, made: Showers, other: Showers, seed: int) -> bool:
+def _clearly(full: Sample, made: Sample, other: Sample, seed: int) -> bool:
     """Is the model's distance larger than the other's by two standard errors? Rows resampled."""
     excess = []
     for k in range(_RESAMPLES):

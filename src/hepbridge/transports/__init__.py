@@ -17,6 +17,11 @@ TRANSPORTS = Registry(
         "i2sb": "hepbridge.transports.i2sb:I2SB",
         "dsbm": "hepbridge.transports.dsbm:DSBM",
         "spline_flow": "hepbridge.transports.spline_flow:SplineFlow",
+        "inverse_flow": "hepbridge.transports.inverse_flow:InverseFlow",
+        "bayesian_flow": "hepbridge.transports.bayesian_flow:BayesianFlow",
         "diffusion": "hepbridge.transports.diffusion:Diffusion",
+        "mean_flow": "hepbridge.transports.mean_flow:MeanFlow",
+        "consistency": "hepbridge.transports.consistency:Consistency",
+        "edm": "hepbridge.transports.edm:EDM",
     },
 )

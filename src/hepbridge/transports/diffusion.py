@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -53,7 +54,8 @@ class Diffusion(nn.Module):
       stochastic ones take more columns of noise, and cannot be distilled.
 
     Targets should be of unit variance and zero mean, roughly. The source enters only as a condition:
-    with pairs that belong together the output follows p(target | source), else p(target | c).
+    with pairs that belong together the output follows p(target | source), else p(target | c). Without
+    ``condition_on_source`` it does not enter at all, and the output follows p(target | c).
 
     Args:
         dim: coordinates of x.
@@ -64,6 +66,7 @@ class Diffusion(nn.Module):
         steps: at application, 2 to 1000; ``nfe`` is that, or what the sampler says.
         batch_size, train_steps, learning_rate: of the only phase.
         width, depth: of the residual network.
+        condition_on_source: whether the network sees the source.
 
     Raises ConfigError for options that are not allowed.
 
@@ -86,6 +89,7 @@ class Diffusion(nn.Module):
         learning_rate: float = 1e-3,
         width: int = 128,
         depth: int = 4,
+        condition_on_source: bool = True,
     ) -> None:
         super().__init__()
         counts = {"batch_size": batch_size, "train_steps": train_steps}
@@ -105,10 +109,13 @@ class Diffusion(nn.Module):
         self.noise_dim = dim * (1 + self._zoo.draws(steps)) if self._zoo else dim
         self.condition_dims = dict(condition_dims)
         self.sampler, self.steps = sampler, steps
+        self.source_free = not condition_on_source
+        if self.source_free:
+            self.claims = replace(type(self).claims, posterior=False)
         self.batch_size, self.train_steps = batch_size, train_steps
         self.learning_rate = learning_rate
         self.network = ResidualMLP(
-            2 * dim,
+            dim if self.source_free else 2 * dim,
             dim,
             sum(condition_dims.values()),
             width,
@@ -132,8 +139,12 @@ class Diffusion(nn.Module):
 
     def velocity(self, x: Tensor, t: Tensor, source: Tensor, c: Tensor | None) -> Tensor:
         """The network's v (N, dim) of x (N, dim) at t, a scalar or (N, 1)."""
-        out: Tensor = self.network(torch.cat([x, source], dim=1), t, c)
+        out: Tensor = self.network(self._seen(x, source), t, c)
         return out
+
+    def _seen(self, x: Tensor, source: Tensor) -> Tensor:
+        """What the network sees of both: (N, dim) or (N, 2 dim)."""
+        return x if self.source_free else torch.cat([x, source], dim=1)
 
     # -- training -----------------------------------------------------------------------------
 
@@ -149,7 +160,7 @@ class Diffusion(nn.Module):
             noise = torch.from_numpy(rng.standard_normal(x1.shape, dtype=np.float32))
             alpha, sigma = self.angle(t).cos(), self.angle(t).sin()
             return {
-                "x": torch.cat([alpha * x1 + sigma * noise, x0], dim=1),
+                "x": self._seen(alpha * x1 + sigma * noise, x0),
                 "t": t,
                 "c": self._context(named),
                 "v": alpha * noise - sigma * x1,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
-from hepbridge.networks.mlp import ResidualMLP
+from hepbridge.transports.build_network import build_network
 from hepbridge.transports.couplings import (
     draw_pairs,
     order_rows,
@@ -42,7 +42,8 @@ class Distilled(nn.Module):
     A teacher that draws its output from one normal number per moving coordinate (`SplineFlow`,
     `Diffusion`, `I2SB` with ``sampler="implicit"``) is a function as well, :math:`T(x_0, z, c)`. Its
     student sees z and the source in every evaluation, :math:`s_j(x) = x + f_\theta(x, x_0, z, t_j,
-    c)`, starts at the source as any student does, and draws from the distribution of its teacher.
+    c)`, starts at the source as any student does, and draws from the distribution of its teacher. If
+    the teacher draws from its noise alone (``source_free``), the student starts at z and sees no source.
 
     With ``tune_steps`` a second phase corrects what the teacher got wrong, without pairs:
 
@@ -66,7 +67,8 @@ class Distilled(nn.Module):
         images: how often each source row is moved by the teacher, each time under a random symmetry
             and with new noise.
         batch_size, train_steps, learning_rate: of the student's phase.
-        width, depth: of the residual network.
+        width, depth: of the network.
+        network, network_options: a name of `NETWORKS`, and options of its own.
         tune_steps, tune_rate, anchor: of the second phase, lambda the last; 0 steps for none.
         window, directions: rows of source and of target in a window, directions of a batch.
 
@@ -91,6 +93,8 @@ class Distilled(nn.Module):
         learning_rate: float = 1e-3,
         width: int = 256,
         depth: int = 4,
+        network: str = "mlp",
+        network_options: dict[str, Any] | None = None,
         tune_steps: int = 0,
         tune_rate: float = 1e-4,
         anchor: float = 0.1,
@@ -127,11 +131,15 @@ class Distilled(nn.Module):
         self._recipe = (teacher, dict(teacher_options or {}))
         self._teacher: list[Any] = []  # in a list, so that it is no part of the student's state
         self.noise_dim = 0
+        self.source_free = False  # whether the teacher draws from its noise alone
         if not TRANSPORTS[teacher].claims.deterministic:  # the class says: with any options
             self._see_noise(self._taught())
             self._teacher.clear()
-        self.network = ResidualMLP(
-            dim + (dim + moving if self.noise_dim else 0),
+        self.network = build_network(
+            "distilled",
+            network,
+            network_options,
+            dim + (dim + moving if self.noise_dim and not self.source_free else 0),
             moving,
             sum(condition_dims.values()),
             width,
@@ -175,6 +183,7 @@ class Distilled(nn.Module):
                 f"the {moving} moving coordinates; {name!r} takes {teacher.noise_dim}{hint}"
             )
         self.noise_dim = teacher.noise_dim
+        self.source_free = getattr(teacher, "source_free", False)
         self.claims = replace(
             teacher.claims,
             optimal=False,
@@ -193,6 +202,11 @@ class Distilled(nn.Module):
                 f"distilled: a student with {self.noise_dim} noise numbers cannot learn from a "
                 f"teacher with {teacher.noise_dim}"
             )
+        if getattr(teacher, "source_free", False) != self.source_free:
+            raise ConfigError(
+                "distilled: either student or teacher sees the source, the other does not; give the "
+                "same condition_on_source in teacher_options"
+            )
         self._teacher[:] = [copy.deepcopy(teacher)]
         self._adopted = True
 
@@ -209,7 +223,10 @@ class Distilled(nn.Module):
         conditions = dict(shown.conditions)
 
         def prepare(rng: np.random.Generator) -> None:
-            (source,), moved = random_images(shown, (shown.source,), rng)
+            source = shown.source
+            if pairs.from_noise:
+                source = torch.from_numpy(rng.standard_normal(source.shape, dtype=np.float32))
+            (source,), moved = random_images(shown, (source,), rng)
             conditions.update(moved)
             z = torch.zeros_like(source)  # as wide as the source, so that it can be moved along
             drawn = rng.standard_normal((len(source), self.noise_dim), dtype=np.float32)
@@ -313,7 +330,8 @@ class Distilled(nn.Module):
 
     def _forward(self, network: nn.Module, x: Tensor, c: Tensor | None, z: Tensor) -> Tensor:
         moving = self.dim - self.carried
-        always = [x, z] if self.noise_dim else []
+        always = [x, z] if self.noise_dim and not self.source_free else []
+        x = z if self.source_free else x
         for j in range(self.evaluations):
             t = x.new_full((1,), j / self.evaluations) if self.evaluations > 1 else None
             step = network(torch.cat([x, *always], dim=1) if always else x, t, c)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
-from hepbridge.networks.mlp import ResidualMLP
+from hepbridge.transports.build_network import build_network
 from hepbridge.transports.couplings import draw_pairs, order_rows
 from hepbridge.transports.options import positive_weights, some_carried, whole_numbers
 
@@ -48,7 +49,8 @@ class FlowMatching(nn.Module):
         sigma: width of the noise on the path.
         window, windows: rows in a window, windows in a batch.
         train_steps, learning_rate: of the only phase.
-        width, depth: of the residual network.
+        width, depth: of the network.
+        network, network_options: a name of `NETWORKS`, and options of its own.
     """
 
     claims = Claims(joint=True, coupling=True, optimal=True, invertible=True, deterministic=True)
@@ -71,6 +73,8 @@ class FlowMatching(nn.Module):
         learning_rate: float = 1e-3,
         width: int = 512,
         depth: int = 4,
+        network: str = "mlp",
+        network_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         counts = {"steps": steps, "window": window, "windows": windows, "train_steps": train_steps}
@@ -88,7 +92,10 @@ class FlowMatching(nn.Module):
         self.steps, self.sigma = steps, sigma
         self.window, self.windows = window, windows
         self.train_steps, self.learning_rate = train_steps, learning_rate
-        self.network = ResidualMLP(
+        self.network = build_network(
+            "flow_matching",
+            network,
+            network_options,
             dim - carried,
             dim - carried,
             carried + sum(condition_dims.values()),

@@ -1,9 +1,9 @@
-"""Conditional normalizing flows: targets drawn from noise, given the source, with their density."""
+"""Conditional normalizing flows: targets drawn from noise, with their density."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
+from hepbridge.transports.autoregressive import Autoregressive
 from hepbridge.transports.couplings import draw_pairs
 from hepbridge.transports.options import whole_numbers
+from hepbridge.transports.splines import RationalQuadratic
 
 __all__ = ["SplineFlow"]
 
 _KINDS = ("autoregressive", "coupling", "affine")
-_BOX = 5.0  # of the splines; outside it they are the identity
+_ORDERS = ("alternate", "random")
 
 
 class SplineFlow(nn.Module):
@@ -33,33 +35,45 @@ class SplineFlow(nn.Module):
     ``apply`` draws :math:`x = f_\theta^{-1}(z; y, c)` with z = ``noise``. The maps are
 
     - ``autoregressive``: coordinate i by a rational-quadratic spline that depends on the ones before
-      it, up and down in turn. Exact in one pass; drawing takes ``dim`` passes.
+      it, in an ``order`` that differs from map to map. Exact in one pass; drawing takes ``dim`` passes
+      (`InverseFlow` learns to draw in one).
     - ``coupling``: one half of the coordinates by splines that depend on the other half; random
-      halves, each with its complement next. One pass either way.
-    - ``affine``: as ``coupling`` with affine maps, the cINN (there 12 maps, width 16, depth 4).
+      halves, each with its complement next. One pass either way, but for the first map (below).
+    - ``affine``: as ``coupling`` with affine maps, the cINN (there 12 maps, width 16, depth 4). One
+      pass either way.
 
-    Splines live in a box :math:`[-5, 5]` and are the identity outside it. Before them comes one
-    autoregressive affine map, so the box is of ten *conditional* standard deviations: narrow
+    Splines live in a box :math:`[-B, B]` and are the identity outside it. Before them comes one
+    autoregressive affine map, so the box is of 2 B *conditional* standard deviations: narrow
     posteriors fill it, and what lies beyond it has the tails of a normal distribution with the
     conditional mean and width.
 
+    For generation, ``condition_on_source=False``: the source is neither seen nor part of the
+    context, ``apply`` ignores its x, and the density is :math:`p(x | c)`. Before ``coupling`` maps the
+    affine map then sees the context alone, so that drawing is one pass too. Masks of autoregressive
+    maps grow with dim squared: thousands of coordinates are for ``coupling``.
+
     It has a density as well (`core.protocols.Density`), for which the source is a condition by the
-    name ``source``: ``log_prob(x, {"source": y, ...})``. With pairs that do not belong together p is
-    the distribution given c alone.
+    name ``source`` (if it is seen): ``log_prob(x, {"source": y, ...})``. With pairs that do not belong
+    together p is the distribution given c alone.
 
     Args:
         dim: coordinates of x.
         condition_dims: name -> columns, all standardised.
         kind: ``"autoregressive"``, ``"coupling"`` or ``"affine"``.
+        condition_on_source: False for what does not depend on a source.
         transforms: number of spline (or affine coupling) maps.
-        bins: of a spline.
-        width, depth: hidden columns and layers of the network of each map.
+        bins, bound: of a spline, the second B (CaloFlow 14, CaloINN 18 to 20).
+        order: of the coordinates in autoregressive maps: ``"alternate"``, up and down in turn, or
+            ``"random"``, another permutation in each.
+        width, depth: hidden columns and layers of the network of each map. Fewer columns than
+            coordinates are spread evenly over them: a coordinate then misses the few right before it.
+        dropout: share of hidden columns that are left out in training.
         batch_size, train_steps, learning_rate: of the only phase.
 
     Raises ConfigError for options that are not allowed, ``affine`` or ``coupling`` in one dimension.
 
     Source: Durkan et al., arXiv:1906.04032 (splines); Bellagente et al., arXiv:2006.06685 (cINN for
-    unfolding); maps by the library zuko.
+    unfolding); Krause & Shih, arXiv:2106.05285 (CaloFlow); maps by the library zuko.
     """
 
     claims = Claims(joint=True, posterior=True)
@@ -70,10 +84,14 @@ class SplineFlow(nn.Module):
         condition_dims: dict[str, int],
         *,
         kind: str = "autoregressive",
+        condition_on_source: bool = True,
         transforms: int = 3,
         bins: int = 8,
+        bound: float = 5.0,
+        order: str = "alternate",
         width: int = 64,
         depth: int = 2,
+        dropout: float = 0.0,
         batch_size: int = 512,
         train_steps: int = 8000,
         learning_rate: float = 1e-3,
@@ -90,13 +108,36 @@ class SplineFlow(nn.Module):
                 f"spline_flow: kind {kind!r} couples two halves of the coordinates and there is "
                 "only one coordinate; set kind: autoregressive"
             )
+        if order not in _ORDERS:
+            raise ConfigError(
+                f"spline_flow: unknown order {order!r}; allowed: {', '.join(_ORDERS)}"
+            )
+        if not 0.0 < bound < math.inf:
+            raise ConfigError(f"spline_flow: bound must be a positive number, got {bound!r}")
+        if not 0.0 <= dropout < 1.0:
+            raise ConfigError(f"spline_flow: dropout must be from 0 to below 1, got {dropout!r}")
         self.dim, self.noise_dim = dim, dim
         self.condition_dims = dict(condition_dims)
+        self.structure = {"kind": kind, "condition_on_source": condition_on_source}
+        self.structure |= {"transforms": transforms, "bins": bins, "bound": bound, "order": order}
+        self.condition_on_source = condition_on_source
+        self.claims = Claims(joint=True, posterior=condition_on_source)
         self.batch_size, self.train_steps = batch_size, train_steps
         self.learning_rate = learning_rate
-        self.nfe = 1 + transforms if kind != "autoregressive" else dim * (1 + transforms)
+        first = {"affine": 0, "coupling": dim if condition_on_source else 1}
+        self.nfe = dim * (1 + transforms) if kind not in first else first[kind] + transforms
+        columns = sum(condition_dims.values()) + dim * condition_on_source
         self.network = _maps(
-            kind, dim, dim + sum(condition_dims.values()), transforms, bins, (width,) * depth
+            kind,
+            dim,
+            max(1, columns),
+            transforms,
+            bins,
+            (width,) * depth,
+            bound=bound,
+            order=order,
+            dropout=dropout,
+            alone=not condition_on_source,
         )
 
     @property
@@ -113,30 +154,37 @@ class SplineFlow(nn.Module):
 
         def batch(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
             named, y, x = draw_pairs(pairs, rows, 1, self.batch_size, rng, None)
-            return {"x": x, "c": self._context({**named, "source": y})}
+            return {"x": x, "c": self._context({**named, "source": y}, x)}
 
         def loss(module: nn.Module, data: dict[str, Tensor]) -> Tensor:
             return -_log_prob(module, data["x"], data["c"]).mean()
 
         yield Phase("flow", self.network, batch, loss, self.train_steps, self.learning_rate)
 
-    def _context(self, conditions: Conditions) -> Tensor:
-        return torch.cat([conditions[name] for name in ("source", *self.condition_dims)], dim=1)
+    def _context(self, conditions: Conditions, like: Tensor) -> Tensor:
+        """What the maps see beside their coordinates: a column of zeros if there is nothing."""
+        names = ["source"] * self.condition_on_source + list(self.condition_dims)
+        if not names:
+            return torch.zeros_like(like[:, :1])
+        return torch.cat([conditions[name] for name in names], dim=1)
 
     # -- application --------------------------------------------------------------------------
 
     def apply(self, x: Tensor, conditions: Conditions, noise: Tensor) -> Tensor:
-        """Draws from p(target | source x, conditions): x, noise and result (N, dim)."""
+        """Draws from p(target | source x, conditions): x, noise and result (N, dim).
+
+        x is ignored if the flow does not see the source.
+        """
         return self.sample({**conditions, "source": x}, noise)
 
     def sample(self, conditions: Conditions, noise: Tensor) -> Tensor:
-        """Draws (N, dim) given the conditions, one of them the ``source`` (N, dim)."""
-        out: Tensor = self.network(self._context(conditions)).inv(noise)
+        """Draws (N, dim) given the conditions, one of them the ``source`` (N, dim) if it is seen."""
+        out: Tensor = self.network(self._context(conditions, noise)).inv(noise)
         return out
 
     def log_prob(self, x: Tensor, conditions: Conditions) -> Tensor:
-        """ln p(x | conditions) (N,), one of them the ``source`` (N, dim)."""
-        return _log_prob(self.network, x, self._context(conditions))
+        """ln p(x | conditions) (N,), one of them the ``source`` (N, dim) if it is seen."""
+        return _log_prob(self.network, x, self._context(conditions, x))
 
 
 def _log_prob(network: nn.Module, x: Tensor, context: Tensor) -> Tensor:
@@ -145,28 +193,55 @@ def _log_prob(network: nn.Module, x: Tensor, context: Tensor) -> Tensor:
 
 
 def _maps(
-    kind: str, dim: int, context: int, transforms: int, bins: int, hidden: tuple[int, ...]
-) -> nn.Module:
-    """The maps from data to noise, as a function of the context."""
+    kind: str,
+    dim: int,
+    context: int,
+    transforms: int,
+    bins: int,
+    hidden: tuple[int, ...],
+    *,
+    bound: float = 5.0,
+    order: str = "alternate",
+    dropout: float = 0.0,
+    alone: bool = False,
+) -> zuko.lazy.LazyComposedTransform:
+    """The maps from data to noise, as a function of the context.
+
+    ``alone``: the affine map before couplings depends on nothing else.
+    """
     spline: dict[str, Any] = {
-        "univariate": partial(zuko.transforms.MonotonicRQSTransform, bound=_BOX),
+        "univariate": partial(RationalQuadratic, bound=bound),
         "shapes": [(bins,), (bins,), (bins - 1,)],
     }
-    common: dict[str, Any] = {"context": context, "hidden_features": hidden, "activation": nn.SiLU}
+    activation: Callable[[], nn.Module] = nn.SiLU
+    if dropout:
+        activation = partial(_dropping, dropout)
+    common: dict[str, Any] = {
+        "context": context,
+        "hidden_features": hidden,
+        "activation": activation,
+    }
     maps: list[nn.Module] = []
     if kind != "affine":
-        maps.append(zuko.flows.MaskedAutoregressiveTransform(dim, **common))
+        passes = 1 if alone and kind == "coupling" else None
+        maps.append(Autoregressive(dim, passes=passes, order=torch.arange(dim), **common))
         common |= spline
     for k in range(transforms):
         if kind == "autoregressive":
-            order = torch.arange(dim) if k % 2 else torch.arange(dim).flip(0)
-            maps.append(zuko.flows.MaskedAutoregressiveTransform(dim, order=order, **common))
+            places = torch.arange(dim) if k % 2 else torch.arange(dim).flip(0)
+            if order == "random":
+                places = _permutation(k, dim)
+            maps.append(Autoregressive(dim, passes=None, order=places, **common))
         else:
             # the same random halves for k = 0, 1; 2, 3; ..., in exchanged roles
-            places = torch.from_numpy(
-                np.random.Generator(np.random.Philox(k // 2)).permutation(dim)
-            )
-            maps.append(
-                zuko.flows.GeneralCouplingTransform(dim, mask=places % 2 == k % 2, **common)
-            )
+            half = _permutation(k // 2, dim) % 2 == k % 2
+            maps.append(zuko.flows.GeneralCouplingTransform(dim, mask=half, **common))
     return zuko.lazy.LazyComposedTransform(*maps)
+
+
+def _permutation(key: int, dim: int) -> Tensor:
+    return torch.from_numpy(np.random.Generator(np.random.Philox(key)).permutation(dim))
+
+
+def _dropping(share: float) -> nn.Module:
+    return nn.Sequential(nn.SiLU(), nn.Dropout(share))
