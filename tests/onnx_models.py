@@ -26,6 +26,12 @@ TRANSPORTS: dict[str, dict[str, Any]] = {
     "i2sb": {**SMALL, "steps": 2},
     "dsbm": {**SMALL, "time_steps": 2},
     "diffusion": {**SMALL, "steps": 3},
+    "edm": {**SMALL, "steps": 2, "sigma_max": 2.0},
+    "mean_flow": {**SMALL, "evaluations": 2},
+    "consistency": {"teacher_options": {**SMALL, "sigma_max": 2.0}, "evaluations": 2},
+    "spline_flow": {**SMALL, "kind": "coupling", "transforms": 1},
+    "bayesian_flow": {**SMALL, "kind": "affine", "transforms": 1},
+    "inverse_flow": {"teacher_options": {**SMALL, "transforms": 2}},
     "dsb": {
         "time_steps": 2,
         "network_options": {"encoder": (16, 16), "decoder": (16,), "embedding": 8},

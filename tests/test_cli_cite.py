@@ -38,7 +38,7 @@ def test_every_transport_and_recipe_has_an_entry() -> None:
     """Fails if a method is registered without saying what to cite (an empty tuple is an answer)."""
     from hepbridge.transports import TRANSPORTS
 
-    recipes = {*names(), *names("unfolding")}
+    recipes = {*names(), *names("unfolding"), *names("generation")}
     assert set(TRANSPORTS) | recipes <= set(citations.METHODS)
 
 
@@ -99,6 +99,19 @@ def test_a_model_of_an_unfolding_is_cited_as_its_recipe(recipe: str, tmp_path: P
     later = {"augmented_bridge", "dbim"} if recipe == "sbunfold-paper" else set()
     assert of_recipe <= of_model and of_model - of_recipe == later
     assert len(of_recipe) > 2
+
+
+@pytest.mark.parametrize("recipe", names("generation"))
+def test_a_generator_is_cited_as_its_recipe(recipe: str, tmp_path: Path) -> None:
+    """The steps say the same as the recipe. Fails if one of them, or its teacher, is forgotten."""
+    from hepbridge.systems.generation.recipe import load_generation_recipe
+
+    steps = load_generation_recipe(recipe).model.transports()
+    of_steps, of_recipe = set(citations.of_generator(steps)), set(citations.of_methods([recipe]))
+    assert of_recipe <= of_steps
+    assert {key for step in steps for name in step if name for key in citations.METHODS[name]} <= (
+        of_steps
+    )
 
 
 def test_iterations_are_those_of_omnifold() -> None:

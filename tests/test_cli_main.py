@@ -46,6 +46,7 @@ def test_commands() -> None:
         "detectors",
         "evaluate",
         "export",
+        "generate",
         "info",
         "refine",
         "show",

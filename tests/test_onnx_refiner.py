@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
-import subprocess
 import threading
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 import onnx_models as toys
+from cpp_host import CPP, compiled, run
 from hepbridge.cli import main
 from hepbridge.core.errors import DataError, ModelFileError
 from hepbridge.data import sample
@@ -25,8 +24,6 @@ from hepbridge.systems.model_file import Model, load
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-
-CPP = Path(__file__).parents[1] / "examples" / "cpp"
 
 
 @pytest.fixture(scope="module")
@@ -223,44 +220,6 @@ def test_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example."""
     return compiled(CPP / "refine.cpp", tmp_path_factory.mktemp("cpp"))
-
-
-def compiled(source: Path, folder: Path) -> Path:
-    """A program with the host, against the library in the wheel of ONNX Runtime."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("there is no g++")
-    libraries = list((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-    if not libraries:
-        pytest.skip("the installed onnxruntime has no libonnxruntime.so")
-    library = folder / "libonnxruntime.so.1"  # the name that the linker writes down
-    library.symlink_to(libraries[0])
-    command = [
-        compiler,
-        "-std=c++17",
-        "-O1",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-pedantic",
-        f"-I{CPP}",
-    ]
-    done = subprocess.run(
-        [*command, str(source), str(library), f"-Wl,-rpath,{folder}", "-o", "refine"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "refine"
-
-
-def run(program: Path, *words: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [str(program), *map(str, words)], capture_output=True, text=True, check=False, env=env
-    )
 
 
 def written(path: Path, arrays: dict[str, np.ndarray]) -> Path:

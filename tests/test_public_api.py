@@ -20,11 +20,14 @@ PUBLIC = [
     "__version__",
     "evaluate",
     "export_onnx",
+    "generate_file",
     "load",
+    "load_generator",
     "load_model",
     "refine_file",
     "save",
     "train",
+    "train_generator",
     "write_report",
 ]
 

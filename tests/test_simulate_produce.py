@@ -235,7 +235,7 @@ def test_pieces_of_a_large_detector_are_small(
     tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded by the cells in a piece, here 40 showers of 100 cells of 4 bytes."""
-    monkeypatch.setattr("hepbridge.simulate.produce.PIECE_BYTES", 40 * 100 * 4)
+    monkeypatch.setattr("hepbridge.simulate.beam_file.PIECE_BYTES", 40 * 100 * 4)
     make(tmp_path / "o.h5", 100)
     assert first_rows(calls) == [0, 40, 80]
 

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from hepbridge.data.geometry import Geometry
     from hepbridge.data.io import load, save
     from hepbridge.data.showers import Showers
+    from hepbridge.deploy.generation import generate_file
     from hepbridge.deploy.onnx.export import export_onnx
     from hepbridge.deploy.onnx.refiner import OnnxRefiner
     from hepbridge.deploy.refine import refine_file
     from hepbridge.metrics import evaluate
     from hepbridge.report import write as write_report
+    from hepbridge.systems.generation.model_file import load_generator
+    from hepbridge.systems.generation.train import train_generator
     from hepbridge.systems.model_file import load as load_model
     from hepbridge.systems.train import train
 
@@ -37,11 +40,14 @@ __all__ = [
     "__version__",
     "evaluate",
     "export_onnx",
+    "generate_file",
     "load",
+    "load_generator",
     "load_model",
     "refine_file",
     "save",
     "train",
+    "train_generator",
     "write_report",
 ]
 
@@ -52,11 +58,14 @@ _HOMES = {
     "Showers": "hepbridge.data.showers:Showers",
     "evaluate": "hepbridge.metrics:evaluate",
     "export_onnx": "hepbridge.deploy.onnx.export:export_onnx",
+    "generate_file": "hepbridge.deploy.generation:generate_file",
     "load": "hepbridge.data.io:load",
+    "load_generator": "hepbridge.systems.generation.model_file:load_generator",
     "load_model": "hepbridge.systems.model_file:load",
     "refine_file": "hepbridge.deploy.refine:refine_file",
     "save": "hepbridge.data.io:save",
     "train": "hepbridge.systems.train:train",
+    "train_generator": "hepbridge.systems.generation.train:train_generator",
     "write_report": "hepbridge.report:write",
 }
 

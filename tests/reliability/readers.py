@@ -21,6 +21,7 @@ from hepbridge.data.formats.tables import load_tables
 from hepbridge.deploy.onnx.contract import read_contract
 from hepbridge.simulate.detector import load_detector
 from hepbridge.systems import model_file
+from hepbridge.systems.generation.model_file import load_generator
 from hepbridge.systems.recipe import load_recipe
 from hepbridge.training.checkpoint import read_checkpoint
 
@@ -44,6 +45,7 @@ TARGETS: dict[str, Callable[[Path], object]] = {
     "detector": load_detector,
     "recipe": recipe,
     "model": model_file.load,
+    "generator": load_generator,
     "checkpoint": read_checkpoint,
     "points": load_points,
     "tables": load_tables,

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import generation_toys
 from hepbridge.data import io, sample
 from hepbridge.data.binning_xml import write_binning
 from hepbridge.data.formats.points import save_points
@@ -41,6 +42,7 @@ from hepbridge.deploy.onnx.targets import target_of
 from hepbridge.simulate.detector import load_detector
 from hepbridge.systems.model_file import load, locate
 from hepbridge.training.checkpoint import write_checkpoint
+from hepbridge.training.tensor_file import content_digest
 
 EXAMPLES = int(os.environ.get("HEPBRIDGE_FUZZ", "60"))
 LIMIT = float(os.environ.get("HEPBRIDGE_FUZZ_SECONDS", "inf"))
@@ -53,6 +55,7 @@ SEEDS = {
     "detector": ("d.yaml",),
     "recipe": ("r.yaml",),
     "model": ("m.safetensors",),
+    "generator": ("g.safetensors",),
     "checkpoint": ("c.ckpt",),
     "points": ("ragged.h5", "padded.h5"),
     "tables": ("tables.h5",),
@@ -120,6 +123,13 @@ def write_seeds(folder: Path) -> Path:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
         metadata = handle.metadata()
     save_file(tensors, folder / "m.safetensors", metadata)
+    few_tables = {"frame_options": {"knots": 9, "nodes": 3}, "reference": 1, "symmetry": "declared"}
+    steps = {
+        "transport": "flow_matching",
+        "options": {"width": 8, "depth": 1, "steps": 1},
+    }
+    untrained = generation_toys.untrained(layers=steps, cells=steps, **few_tables)
+    untrained.save(folder / "g.safetensors")
     contract = contract_of(load("squirels-small"), target_of("ort"), 0, "m.onnx")
     (folder / "contract.json").write_text(contract.text(), encoding="utf-8")
     clouds(folder)
@@ -293,10 +303,15 @@ def test_texts_that_grow_are_refused(reader: Reader, target: str, text: str) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_models_with_any_header_are_refused_or_work(reader: Reader, seeds: Path) -> None:
-    """Values of the JSON header are replaced, and the digest left out, as an attacker would."""
-    with safe_open(seeds / "m.safetensors", framework="pt") as handle:
-        record = json.loads(handle.metadata()["hepbridge"])
+@pytest.mark.parametrize(
+    ("target", "key"), [("model", "hepbridge"), ("generator", "hepbridge-generator")]
+)
+def test_models_with_any_header_are_refused_or_work(
+    reader: Reader, seeds: Path, target: str, key: str
+) -> None:
+    """Values of the JSON header are replaced, with a digest that fits, as an attacker would."""
+    with safe_open(seeds / SEEDS[target][0], framework="pt") as handle:
+        record = json.loads(handle.metadata()[key])
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     places = list(leaves(record))
     before, end = Counter(reader.count), time.monotonic() + LIMIT
@@ -313,16 +328,19 @@ def test_models_with_any_header_are_refused_or_work(reader: Reader, seeds: Path)
         changed = json.loads(json.dumps(record))
         for place, value in changes:
             inside = changed
-            for key in place[:-1]:
-                inside = inside[key] if isinstance(inside, list | dict) and has(inside, key) else {}
+            for step in place[:-1]:
+                there = isinstance(inside, list | dict) and has(inside, step)
+                inside = inside[step] if there else {}
             if isinstance(inside, dict | list) and has(inside, place[-1]):
                 inside[place[-1]] = value
         path = seeds / "header.safetensors"
-        save_file(tensors, path, metadata={"hepbridge": json.dumps(changed)})
-        reader.check("model", path.read_bytes())
+        text = json.dumps(changed)
+        digest = content_digest(tensors, text)
+        save_file(tensors, path, metadata={key: text, "digest": digest})
+        reader.check(target, path.read_bytes())
 
     attack()
-    report("model header", reader.count - before)
+    report(f"{target} header", reader.count - before)
 
 
 def has(inside: Any, key: Any) -> bool:

@@ -159,7 +159,9 @@ def kept(rows: int, rounds: int, folder: Path, record: Path | None) -> dict[str,
     """What the record holds for so many rows, or what is measured now and put there."""
     known = json.loads(record.read_text("utf-8")) if record and record.exists() else {}
     if str(rows) not in known:
-        known[str(rows)] = {name: asdict(run) for name, run in measure(rows, rounds, folder).items()}
+        known[str(rows)] = {
+            name: asdict(run) for name, run in measure(rows, rounds, folder).items()
+        }
         if record:
             write_text(record, json.dumps(known, indent=1))
     return {name: Run(**run) for name, run in known[str(rows)].items()}

@@ -14,6 +14,7 @@ from hepbridge.cli import (
     detectors,
     evaluate,
     export,
+    generate,
     info,
     refine,
     show,
@@ -66,7 +67,8 @@ def options(
 ) -> None:
     """Learned maps between distributions of particle-physics data.
 
-    Refine fast calorimeter showers to full simulation: train, refine, evaluate.
+    Refine fast calorimeter showers to full simulation: train, refine, evaluate. Or generate showers
+    from noise: train, generate, evaluate.
     """
     ctx.obj = Session(quiet=quiet, json=json, debug=debug)
     ctx.obj.configure()
@@ -76,6 +78,7 @@ for command in (
     info.info,
     train.train,
     refine.refine,
+    generate.generate,
     evaluate.evaluate,
     compare.compare,
     export.export,

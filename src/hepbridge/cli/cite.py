@@ -22,9 +22,12 @@ def cite(
     if what is None:
         keys = citations.everything()
     elif what.endswith(".safetensors") or "/" in what:
+        from hepbridge.systems.generation.model_file import is_generator, load_generator
         from hepbridge.systems.unfolding.model_file import is_unfolding_model, load_unfolding
 
-        if is_unfolding_model(what):
+        if is_generator(what):
+            keys = citations.of_generator(load_generator(what).recipe.model.transports())
+        elif is_unfolding_model(what):
             recipe = load_unfolding(what).recipe
             teacher = recipe.options.get("teacher")
             keys = citations.of_unfolding(recipe.transport, teacher, recipe.iterations)

@@ -26,6 +26,10 @@ def describe(name: str) -> dict[str, Any]:
 
         if is_unfolding_model(name):
             return {"name": name, **load_unfolding(name).describe()}
+        from hepbridge.systems.generation.model_file import is_generator, load_generator
+
+        if is_generator(name):
+            return {"name": name, **load_generator(name).describe()}
         from hepbridge.systems.model_file import load, locate
 
         return {"name": name, **load(locate(name)).describe()}
@@ -95,6 +99,7 @@ def words(record: Mapping[str, Any]) -> str:
         "tables": _table_words,
         "points": _point_words,
         "unfolding": _unfolding_words,
+        "generator": _generator_words,
     }
     return known.get(record["kind"], _model_words)(record)
 
@@ -123,15 +128,39 @@ def _unfolding_words(record: Mapping[str, Any]) -> str:
     )
 
 
+def _generator_words(record: Mapping[str, Any]) -> str:
+    steps = [f"{name} by {record[name]}" for name in ("layers", "cells") if record[name]]
+    lines = [
+        f"{record['name']}: a hepbridge generator",
+        f"  draws            {', '.join(steps) or 'every coordinate by itself'}; frame "
+        f"{record['frame']}: {record['parameters']:,} parameters, {record['network_evaluations']} "
+        "network evaluations per shower",
+        *_domain_words(record),
+        *_history_words(record, "training_showers"),
+    ]
+    return "\n".join([*lines, *_blocks({"trained on": record["domain"]["full"]})])
+
+
 def _model_words(record: Mapping[str, Any]) -> str:
     domain = record["domain"]
-    low, high = (energy / GEV for energy in domain["incident_energy_mev"])
     ensemble = f", an ensemble of {record['members']}" if record["members"] > 1 else ""
     lines = [
         f"{record['name']}: a hepbridge model{ensemble}",
         f"  system           {record['system']}, transport {record['transport'] or 'none'}: "
         f"{record['parameters']:,} parameters, {record['network_evaluations']} network evaluations "
         "per shower",
+        *_domain_words(record),
+        *_history_words(record, "training_pairs"),
+    ]
+    blocks = {"trained on, fast": domain["fast"], "trained on, full": domain["full"]}
+    return "\n".join([*lines, *_blocks(blocks)])
+
+
+def _domain_words(record: Mapping[str, Any]) -> list[str]:
+    """Where a model may be used."""
+    domain = record["domain"]
+    low, high = (energy / GEV for energy in domain["incident_energy_mev"])
+    return [
         f"  valid for        incident energy {low:.4g} to {high:.4g} GeV, "
         f"particle {domain['particle']}",
         *(
@@ -140,11 +169,15 @@ def _model_words(record: Mapping[str, Any]) -> str:
         ),
         _geometry_words(record["geometry"]),
     ]
-    made, metrics = record["provenance"], record["metrics"]
-    if {"versions", "date", "training_pairs", "training_seconds", "request"} <= made.keys():
+
+
+def _history_words(record: Mapping[str, Any], count: str) -> list[str]:
+    """How a model was made, from as many samples as its entry ``count`` says, and how good it is."""
+    lines, made, metrics = [], record["provenance"], record["metrics"]
+    if {"versions", "date", count, "training_seconds", "request"} <= made.keys():
         versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
         lines.append(
-            f"  made             {made['date']}, {made['training_pairs']:,} training pairs, "
+            f"  made             {made['date']}, {made[count]:,} {count.replace('_', ' ')}, "
             f"{made['training_seconds']:.0f} s, seed {made['request']['seed']} ({versions})"
         )
     if {"n", "distance"} <= metrics.keys():
@@ -152,8 +185,7 @@ def _model_words(record: Mapping[str, Any]) -> str:
         lines.append(
             f"  held out         {metrics['n']:,} showers, distance to full, no floor: {distances}"
         )
-    blocks = {"trained on, fast": domain["fast"], "trained on, full": domain["full"]}
-    return "\n".join([*lines, *_blocks(blocks)])
+    return lines
 
 
 def _geometry_words(geometry: Mapping[str, Any]) -> str:

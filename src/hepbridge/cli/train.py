@@ -1,9 +1,9 @@
-"""``hepbridge train``: from pairs of samples to a model file."""
+"""``hepbridge train``: from samples to a model file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,14 +15,11 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="Name of a recipe: squirels, squirels-flow (its teacher), quantile (the baseline "
-            "without a network), squirels-mmd, squirels-i2sb, squirels-dsbm, squirels-paper or "
-            "squirels-paper-reduced."
+            help="Name of a recipe. Refiners: squirels, squirels-flow (its teacher), quantile (the "
+            "baseline without a network), squirels-mmd, squirels-i2sb, squirels-dsbm, squirels-paper or "
+            "squirels-paper-reduced. Generators: calo-cfm, calo-cfm-teacher, caloflow-student, "
+            "caloflow-teacher, caloinn, caloinn-bayesian, calo-diffusion, marginals (no network)."
         ),
-    ],
-    fast: Annotated[
-        list[Path],
-        typer.Option(metavar="FILE", help="Fast-simulation file (repeat to join files)."),
     ],
     full: Annotated[
         list[Path],
@@ -32,6 +29,13 @@ def train(
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="Model file to write (.safetensors)."),
     ],
+    fast: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Fast-simulation file (repeat to join files); refiners need it, generators take none.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="YAML file laid over the recipe, value by value."),
@@ -60,16 +64,14 @@ def train(
         bool, typer.Option("--overwrite", help="Replace the output if it exists.")
     ] = False,
 ) -> None:
-    """Train a refiner and write one model file."""
+    """Train a refiner or a generator and write one model file."""
     from hepbridge.cli.samples import joined
     from hepbridge.core.errors import TrainingInterrupted
-    from hepbridge.systems.model_file import load
-    from hepbridge.systems.train import train as run
 
+    run, load, paths = _kind(recipe, fast or [], full)
     try:
         model = run(
-            joined(fast),
-            joined(full),
+            *map(joined, paths),
             recipe=recipe,
             config=config,
             overrides=overrides or [],
@@ -97,3 +99,32 @@ def train(
     for name, distance in held["distance"].items():
         ctx.obj.note(f"  {name:10} {distance:.4f} ({held['auc'][name]:.3f})")
     ctx.obj.result({"output": output, **model.describe()}, f"{output} is a trained model")
+
+
+def _kind(recipe: str, fast: list[Path], full: list[Path]) -> tuple[Any, Any, list[list[Path]]]:
+    """What trains a recipe, what reads its teacher, and which samples it takes."""
+    from hepbridge import recipes
+    from hepbridge.core.errors import ConfigError
+
+    if recipe in recipes.names("generation"):
+        if fast:
+            raise ConfigError(
+                f"recipe {recipe!r} trains a generator, which makes showers from noise: leave out "
+                "--fast, or take a recipe of a refiner (squirels)"
+            )
+        from hepbridge.systems.generation.model_file import load_generator
+        from hepbridge.systems.generation.train import train_generator
+
+        return train_generator, load_generator, [full]
+    if recipe not in recipes.names():
+        both = f"{', '.join(recipes.names())}; generators: {', '.join(recipes.names('generation'))}"
+        raise ConfigError(f"unknown recipe {recipe!r}; available: {both}")
+    if not fast:
+        raise ConfigError(
+            f"recipe {recipe!r} trains a refiner, which needs fast showers: pass --fast, or take a "
+            "recipe of a generator (calo-cfm)"
+        )
+    from hepbridge.systems.model_file import load
+    from hepbridge.systems.train import train as train_refiner
+
+    return train_refiner, load, [fast, full]

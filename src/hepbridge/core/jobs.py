@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hepbridge.core.errors import HepbridgeError, OutputError
 from hepbridge.core.files import adopt
 from hepbridge.core.registry import Registry
@@ -40,6 +43,7 @@ __all__ = [
     "is_answer",
     "new_file",
     "parts_folder",
+    "piece_array",
     "pieces",
     "together",
     "work_to_do",
@@ -102,6 +106,27 @@ def pieces(
 ) -> list[Piece]:
     """The chunks with their files in a folder, which are named by their rows."""
     return [Piece(work, c, folder / f"{c.start:012d}-{c.stop:012d}{suffix}") for c in todo]
+
+
+def piece_array(piece: Piece, columns: int, *, mapped: bool = False) -> NDArray[np.float32]:
+    """The array (rows, columns) of float32 that a piece holds; ``mapped``: read as it is used.
+
+    Raises OutputError if its file is gone, or is another thing: then it is removed.
+    """
+    try:
+        found: NDArray[np.float32] = np.load(
+            piece.path, mmap_mode="r" if mapped else None, allow_pickle=False
+        )
+        if found.shape != (len(piece.chunk), columns) or found.dtype != np.float32:
+            raise ValueError(f"{found.dtype} of shape {found.shape}")
+        return found
+    except FileNotFoundError as error:
+        raise OutputError(f"{piece.path} was removed; run the command again") from error
+    except (ValueError, EOFError) as error:
+        piece.path.unlink(missing_ok=True)
+        raise OutputError(
+            f"{piece.path} is damaged ({error}) and was removed; run the command again"
+        ) from error
 
 
 def cores() -> int:

@@ -147,6 +147,10 @@ def _recognise(path: Path) -> Format:
     what = "not a shower file"
     if claimed:
         what = f"not a {claimed[0]} file, although it is named {path.suffix}"
+    if path.suffix == ".safetensors":
+        raise DataError(
+            f"{path}: a model, not showers; hepbridge generate or hepbridge refine makes showers with it"
+        )
     raise DataError(
         f"{path}: {what}: it starts with {start!r}; it may be truncated or of another kind. "
         "Allowed: CaloChallenge HDF5, SQuIRELS .npy, ROOT"

@@ -12,7 +12,8 @@ from queue import SimpleQueue
 
 from hepbridge.core.errors import ConfigError, OutputError
 from hepbridge.core.jobs import EXECUTORS, Piece
-from hepbridge.deploy.refine_job import Options, RefineJob, Trained
+from hepbridge.deploy.refine_job import Options, RefineJob
+from hepbridge.deploy.trained import Trained
 from hepbridge.systems.inference import TILE
 
 __all__ = ["Done", "refine_file", "refine_files"]

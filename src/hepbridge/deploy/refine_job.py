@@ -7,14 +7,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from hepbridge import __version__
-from hepbridge.core.errors import ConfigError, DataError, ModelFileError, OutputError
+from hepbridge.core.errors import ConfigError, DataError, OutputError
 from hepbridge.core.files import atomic_path, check_output, file_digest, save_array
 from hepbridge.core.jobs import (
     RESULT,
@@ -25,6 +22,7 @@ from hepbridge.core.jobs import (
     is_answer,
     new_file,
     parts_folder,
+    piece_array,
     pieces,
     together,
     work_to_do,
@@ -34,6 +32,7 @@ from hepbridge.data.formats.base import Reader
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.response import check_units
 from hepbridge.deploy.contents import Contents
+from hepbridge.deploy.trained import Trained
 from hepbridge.systems import model_file
 from hepbridge.systems.checks import (
     LOOK,
@@ -44,7 +43,7 @@ from hepbridge.systems.checks import (
 )
 from hepbridge.systems.inference import TILE, refine_cells
 
-__all__ = ["Options", "RefineJob", "Trained"]
+__all__ = ["Options", "RefineJob"]
 
 CHUNK = 256 * TILE  # rows of one piece of work, at most
 PIECE_BYTES = 1 << 26  # of its cells, about
@@ -60,33 +59,6 @@ class Options:
     device: str = "cpu"
     strict: bool = False
     overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A model file, and what it held when the job began."""
-
-    path: str
-    digest: str
-
-    @classmethod
-    def of(cls, name: str) -> Trained:
-        path = model_file.locate(name).absolute()
-        if not path.is_file():
-            raise ModelFileError(f"there is no model file {path}")
-        return cls(str(path), file_digest(path))
-
-    def load(self) -> Any:
-        """The model, read once per process. Raises ModelFileError if the file is another one now."""
-        return _model(self)
-
-
-@lru_cache(maxsize=1)
-def _model(trained: Trained) -> Any:
-    model = model_file.load(trained.path)
-    if file_digest(trained.path) != trained.digest:
-        raise ModelFileError(f"{trained.path} was replaced while it was in use; run again")
-    return model
 
 
 @dataclass
@@ -178,28 +150,14 @@ class RefineJob:
             ) as writer,
         ):
             for piece in made:
-                refined = reader.read_with(_loaded(piece, model.geometry), piece.chunk.start)
+                cells = piece_array(piece, model.geometry.n_cells)
+                refined = reader.read_with(cells, piece.chunk.start)
                 refined.columns["outside_domain"] = outside_domain(model, refined, warn=False)
                 contents.add(refined)
                 writer.append(refined)
             manifest[RESULT] = contents.record()
             if _state(self.fast) != self._seen:
                 raise DataError(f"{self.fast}: was changed while it was read; run again")
-
-
-def _loaded(piece: Piece, geometry: Geometry) -> Any:
-    try:
-        cells = np.load(piece.path, allow_pickle=False)
-        if cells.shape != (len(piece.chunk), geometry.n_cells) or cells.dtype != np.float32:
-            raise ValueError(f"{cells.dtype} of shape {cells.shape}")
-        return cells
-    except FileNotFoundError as error:
-        raise OutputError(f"{piece.path} was removed; run the command again") from error
-    except (ValueError, EOFError) as error:
-        piece.path.unlink(missing_ok=True)
-        raise OutputError(
-            f"{piece.path} is damaged ({error}) and was removed; run the command again"
-        ) from error
 
 
 def _state(path: Path) -> tuple[int, int]:

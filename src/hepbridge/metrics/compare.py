@@ -37,7 +37,9 @@ def distances(ref: Sample, cand: Sample, *, seed: int = 0) -> dict[str, float]:
         if row.group is not None:
             continue
         u, v = (
-            row.entries(s, row.chosen(samples if mixed else {name: s}, mixed=mixed, seed=seed)[name])
+            row.entries(
+                s, row.chosen(samples if mixed else {name: s}, mixed=mixed, seed=seed)[name]
+            )
             for name, s in samples.items()
         )
         scale = row.scale(u)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.rng import event_uniform, stream_key
+from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import row_ids
 from hepbridge.simulate.beam import PDG, Beam
 from hepbridge.simulate.detector import Detector
@@ -52,7 +53,7 @@ class Gun:
     @classmethod
     def of(
         cls,
-        detector: Detector,
+        target: Detector | Geometry,
         energy: str,
         *,
         particle: str = "e-",
@@ -64,6 +65,7 @@ class Gun:
         """The gun of the options of the command line.
 
         Args:
+            target: what is shot at. Of a geometry it is not known how far it reaches.
             energy: see `hepbridge.simulate.energies.energies`.
             particle: a name, or several separated by commas.
             theta, phi: ``fixed:A`` or ``uniform:A-B``, degrees; φ does not matter at θ = 0.
@@ -73,12 +75,13 @@ class Gun:
 
         Raises:
             ConfigError: an option that is not understood, an angle or a point from which nothing
-                enters the detector. DataError: a file of energies that has none.
+                enters the detector. DataError: a file of energies that has none; ``cell``, but the
+                geometry does not say where its cells are.
         """
         kinds = ("fixed", "uniform")
         tilt = distribution(theta, "theta", "degrees", kinds=kinds, allowed=_wrong_theta)
         turn = distribution(phi, "phi", "degrees", kinds=kinds, allowed=_wrong_phi)
-        x, y = _impact(impact, detector)
+        x, y = _impact(impact, target)
         straight = tilt == _ZERO
         return cls(
             energies(energy), _particles(particle), tilt, _ZERO if straight else turn, x, y, seed
@@ -142,14 +145,15 @@ def _wrong_phi(degrees: float) -> str:
     return "" if -360 <= degrees <= 360 else "an azimuth must be between -360 and 360 degrees"
 
 
-def _impact(text: str, detector: Detector) -> tuple[Distribution, Distribution]:
+def _impact(text: str, target: Detector | Geometry) -> tuple[Distribution, Distribution]:
     if text == "axis":
         return _ZERO, _ZERO
     if text == "cell":
-        cells = detector.layers[0].cells
+        layers = target.planes() if isinstance(target, Geometry) else target.layers
+        cells, kind = layers[0].cells, type(target).__name__.lower()
         if cells.kind != "xy":
             raise ConfigError(
-                f"impact 'cell' needs cells in x and y, but detector {detector.name!r} has "
+                f"impact 'cell' needs cells in x and y, but {kind} {target.name!r} has "
                 f"{cells.kind} cells; use axis or X,Y"
             )
         (nx, ny), (px, py) = cells.n, cells.pitch_mm
@@ -158,9 +162,9 @@ def _impact(text: str, detector: Detector) -> tuple[Distribution, Distribution]:
         x, y = (float(number) for number in text.split(","))
     except ValueError:
         raise ConfigError(f"impact {text!r}: write axis, cell or X,Y (mm), e.g. 5,-2.5") from None
-    if not detector.envelope().contains(x, y):
+    if isinstance(target, Detector) and not target.envelope().contains(x, y):
         raise ConfigError(
-            f"impact {text!r}: a particle there misses the front face of detector {detector.name!r}"
+            f"impact {text!r}: a particle there misses the front face of detector {target.name!r}"
         )
     return Distribution("fixed", x, x), Distribution("fixed", y, y)
 

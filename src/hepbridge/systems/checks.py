@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import DataError, DomainError, ModelFileError
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
-from hepbridge.systems.model_file import Model
+from hepbridge.systems.model_file import Domain, Model
 from hepbridge.systems.refiner import varying
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "names_of",
     "needed_conditions",
     "outside_domain",
+    "outside_spans",
     "reach",
     "wrong_geometry",
 ]
@@ -125,40 +126,52 @@ def outside_domain(
     Of other conditions it is 1 % of their range; azimuths are compared on the circle. Logs a warning
     if there are any (unless not ``warn``); raises DomainError if ``strict``.
     """
-    low, high = model.domain.energy_min, model.domain.energy_max
-    energy = showers.incident_energy
+    return outside_spans(model.domain, showers.conditions, "refined", strict=strict, warn=warn)
+
+
+def outside_spans(
+    domain: Domain,
+    conditions: Mapping[str, NDArray[np.float64]],
+    done: str,
+    *,
+    strict: bool = False,
+    warn: bool = True,
+) -> NDArray[np.bool_]:
+    """`outside_domain` of conditions (N,); ``done`` says what becomes of such showers."""
+    low, high = domain.energy_min, domain.energy_max
+    energy = conditions["incident_energy"]
     outside = (energy < low * (1 - MARGIN)) | (energy > high * (1 + MARGIN))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         message = (
-            f"{int(outside.sum())} of {len(showers)} showers have incident energies outside the "
+            f"{int(outside.sum())} of {len(energy)} showers have incident energies outside the "
             f"trained range {low / 1000:g} to {high / 1000:g} GeV (first: row {row}, "
             f"{energy[row] / 1000:g} GeV)"
         )
-        if outside.all():
+        if outside.all() and done == "refined":
             message += _other_unit(energy, low, high)
-        _say(message, strict=strict, warn=warn)
-    for name, span in model.domain.conditions.items():
-        values = showers.conditions[name]
+        _say(message, done, strict=strict, warn=warn)
+    for name, span in domain.conditions.items():
+        values = conditions[name]
         beyond = _beyond(name, values, span)
         if beyond.any():
             row = int(np.flatnonzero(beyond)[0])
             message = (
-                f"{int(beyond.sum())} of {len(showers)} showers have {name} outside the trained "
+                f"{int(beyond.sum())} of {len(values)} showers have {name} outside the trained "
                 f"range {span[0]:.4g} to {span[1]:.4g} (first: row {row}, {values[row]:.4g})"
             )
-            _say(message, strict=strict, warn=warn)
+            _say(message, done, strict=strict, warn=warn)
         outside |= beyond
     return outside
 
 
-def _say(message: str, *, strict: bool, warn: bool) -> None:
+def _say(message: str, done: str, *, strict: bool, warn: bool) -> None:
     if strict:
         raise DomainError(
             f"{message}; train a model that covers them, or drop --strict (strict=True in Python)"
         )
     if warn:
-        log.warning("%s; they are refined and flagged in the column 'outside_domain'", message)
+        log.warning("%s; they are %s and flagged in the column 'outside_domain'", message, done)
 
 
 def reach(span: tuple[float, float]) -> float:

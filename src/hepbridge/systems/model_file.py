@@ -15,6 +15,7 @@ from hepbridge.core.errors import DataError, ModelFileError
 from hepbridge.data.formats import FORMATS
 from hepbridge.data.geometry import Geometry
 from hepbridge.systems import SYSTEMS
+from hepbridge.systems.model_kinds import KINDS, REFINER
 from hepbridge.systems.recipe import Recipe
 from hepbridge.systems.refiner import Refiner
 from hepbridge.training.tensor_file import TensorFile, content_digest
@@ -23,7 +24,11 @@ __all__ = ["FORMAT_VERSION", "Domain", "Model", "load", "locate", "read_header"]
 
 FORMAT_VERSION = 1
 _FILE = TensorFile(
-    "hepbridge", "model file of hepbridge", "copy it or train it again", digest_optional=True
+    REFINER,
+    "model file of hepbridge",
+    "copy it or train it again",
+    digest_optional=True,
+    others=KINDS,
 )
 _BLOCKS = ("recipe", "geometry", "domain", "provenance", "metrics")
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ _DIGEST = "digest"
 @dataclass(frozen=True)
 class TensorFile:
     """A kind of such files: the ``key`` of its text in the metadata, what it is called, what to do if
-    one cannot be read, and whether there are files from before there was a digest."""
+    one cannot be read, and whether there are files from before there was a digest. ``others``: the
+    keys of other kinds, and what to say of such a file."""
 
     key: str
     what: str
     advice: str
     digest_optional: bool = False
+    others: Mapping[str, str] = field(default_factory=dict)
 
     def write(
         self,
@@ -88,6 +90,8 @@ class TensorFile:
             raise ModelFileError(f"there is no model file {path}")
         metadata = self.metadata(path)
         if self.key not in metadata:
+            for other in self.others.keys() & metadata.keys():
+                raise ModelFileError(f"{path} is {self.others[other]}")
             raise ModelFileError(f"{path} is a safetensors file, but no {self.what}")
         try:
             header: dict[str, Any] = json.loads(metadata[self.key])

@@ -59,16 +59,19 @@ class LayerSums(nn.Module):
         total = incident_energy[:, None] * torch.exp(y[:, :1])
         return parts * (total / parts.sum(dim=1, keepdim=True))
 
-    def fill(self, cells: Tensor, sums: Tensor, rank: Tensor, threshold: float) -> Tensor:
+    def fill(self, cells: Tensor, sums: Tensor, rank: Tensor | None, threshold: float) -> Tensor:
         """Cells (N, n) in proportion to ``cells`` that add up to ``sums`` (N, L) in every layer.
 
         What then is not above ``threshold`` becomes 0 and the others take it over. A layer that would
-        stay without a cell but has energy gives it to its cell of the largest ``rank`` (N, n).
+        stay without a cell but has energy gives it to its cell of the largest ``rank`` (N, n), or
+        without a rank loses it.
         """
-        first = torch.stack([part.amax(dim=1) for part in rank.split(self.sizes, dim=1)], dim=1)
-        leads = rank >= first.index_select(1, self.layers)
         scaled = self._scaled(cells, sums)
         kept = torch.where(scaled > threshold, scaled, 0.0)
+        if rank is None:
+            return self._scaled(kept, sums)
+        first = torch.stack([part.amax(dim=1) for part in rank.split(self.sizes, dim=1)], dim=1)
+        leads = rank >= first.index_select(1, self.layers)
         empty = (self.sums(kept) <= 0).index_select(1, self.layers)
         return self._scaled(torch.where(empty & leads, 1.0, kept), sums)
 

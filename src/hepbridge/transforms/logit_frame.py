@@ -27,7 +27,8 @@ class LogitFrame(nn.Module):
               x = \frac{\mathrm{logit}(\alpha + (1 - 2\alpha)\, u) - \mu}{\sigma},
 
     s a little above the largest response of the training. Back, shares are normalised in each layer,
-    what is at or below the threshold becomes 0, and layers are scaled to their energies again.
+    what is at or below the threshold becomes 0, and layers are scaled to their energies again. A layer
+    in which nothing is above it held only noise, and becomes empty.
 
     Args:
         sizes: cells of each layer.
@@ -94,7 +95,7 @@ class LogitFrame(nn.Module):
         for k in range(1, n):
             sums.append(left * u[:, k : k + 1])
             left = left - sums[-1]
-        return self.sums.fill(u[:, n:], torch.cat([*sums, left], dim=1), cells, self.threshold)
+        return self.sums.fill(u[:, n:], torch.cat([*sums, left], dim=1), None, self.threshold)
 
     def _noisy(self, cells: Tensor, noise: Tensor) -> Tensor:
         uniform = torch.special.ndtr(noise[:, len(self.sums.sizes) :])

@@ -65,6 +65,10 @@ class QuantileFrame(nn.Module):
         c = condition.numpy()
         self.of_layers.fit(layers.numpy(), c)
         self.of_cells.fit(of_cells.numpy(), c)
+        self.start_matching()
+
+    def start_matching(self) -> None:
+        """Forget a correction of the cells' tables."""
         if self.matched is not None:
             self.matched.load_state_dict(self.of_cells.state_dict())
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -67,6 +67,8 @@ class InverseFlow(SplineFlow):
     arXiv:2110.11377 (CaloFlow II: the loss); Kingma et al., arXiv:1606.04934 (inverse
     autoregressive flows).
     """
+
+    teacher: ClassVar[str] = "spline_flow"  # the registered transport that is distilled
 
     def __init__(
         self,

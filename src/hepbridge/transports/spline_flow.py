@@ -121,6 +121,7 @@ class SplineFlow(nn.Module):
         self.structure = {"kind": kind, "condition_on_source": condition_on_source}
         self.structure |= {"transforms": transforms, "bins": bins, "bound": bound, "order": order}
         self.condition_on_source = condition_on_source
+        self.source_free = not condition_on_source
         self.claims = Claims(joint=True, posterior=condition_on_source)
         self.batch_size, self.train_steps = batch_size, train_steps
         self.learning_rate = learning_rate

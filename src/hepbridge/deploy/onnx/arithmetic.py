@@ -29,6 +29,7 @@ __all__ = [
     "ndtr",
     "power",
     "rsub",
+    "sigmoid",
     "silu",
     "some",
     "unary",
@@ -102,6 +103,12 @@ def power(t: Translation, x: Any, exponent: Any) -> Any:
 def where(t: Translation, condition: Any, a: Any, b: Any) -> Any:
     dtype = t.made.dtype
     return t("Where", condition, t.as_type(a, dtype, dtype), t.as_type(b, dtype, dtype))
+
+
+def sigmoid(t: Translation, x: Any) -> Any:
+    # the Sigmoid of ONNX Runtime is exact to 1e-7 of one: of small shares nothing would be left
+    one = torch.tensor(1.0)
+    return t("Reciprocal", t("Add", t("Exp", t("Neg", x)), one))
 
 
 def silu(t: Translation, x: Any) -> Any:
@@ -190,13 +197,15 @@ def convolution(
     t: Translation,
     x: Any,
     weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any = (1, 1),
+    bias: Any = None,
+    stride: Any = (),
+    padding: Any = (),
+    dilation: Any = (),
     groups: int = 1,
 ) -> Any:
+    axes = t.made.ndim - 2
+    pads = list(padding) or [0] * axes
     return t(
-        "Conv", x, weight, *some(bias), strides=list(stride), pads=[*padding, *padding],
-        dilations=list(dilation), group=groups,
+        "Conv", x, weight, *some(bias), strides=list(stride) or [1] * axes, pads=[*pads, *pads],
+        dilations=list(dilation) or [1] * axes, group=groups,
     )  # fmt: skip

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from hepbridge.core.errors import MissingExtraError, ModelFileError
 from hepbridge.core.files import file_digest
 from hepbridge.core.rng import stream
-from hepbridge.deploy.onnx.contract import Contract
+from hepbridge.deploy.onnx.contract import Beside, Contract
 from hepbridge.deploy.onnx.fast_side import drawn
 from hepbridge.deploy.onnx.graph import onnx_library
 from hepbridge.systems.conditioning import ENERGY
 from hepbridge.systems.model_file import Model
 
-__all__ = ["Agreement", "agreement", "by_torch", "check_file", "session_of", "trial"]
+__all__ = ["Agreement", "agreement", "belonging", "by_torch", "check_file", "session_of", "trial"]
 
 # a file that differs by more than these is wrong, not rounded: see `Agreement`
 _WORST, _CELL_999 = 1e-3, 1e-2
@@ -58,8 +58,8 @@ class Agreement:
         return asdict(self)
 
 
-def session_of(path: str | Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session of a file on the CPU.
+def session_of(path: str | Path, threads: int = 1, *, optimised: bool = True) -> Any:
+    """An ONNX Runtime session of a file on the CPU; not ``optimised``: every node as it is written.
 
     Raises MissingExtraError without ONNX Runtime, ModelFileError if it cannot read the file.
     """
@@ -71,13 +71,15 @@ def session_of(path: str | Path, threads: int = 1) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it has one type for each of its faults, and all mean the same here
         raise ModelFileError(f"{path}: ONNX Runtime cannot read it ({error})") from error
 
 
-def check_file(path: str | Path, contract: Contract) -> None:
+def check_file(path: str | Path, contract: Beside) -> None:
     """Read a file again and compare it with its contract.
 
     Raises ModelFileError if it is no valid ONNX, or if its digest, opset, IR version, inputs or
@@ -107,7 +109,16 @@ def check_file(path: str | Path, contract: Contract) -> None:
             raise ModelFileError(
                 f"{path}: its {what} {found[what]} is not the {value} of its contract; export it again"
             )
-    if contract.digest != file_digest(path):
+    belonging(path, contract)
+
+
+def belonging(path: str | Path, contract: Beside) -> None:
+    """Raise ModelFileError if the file is not the one of the contract, or cannot be read."""
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error})") from error
+    if digest != contract.digest:
         raise ModelFileError(
             f"{path} is not the file of its contract (other digest); keep the two together, or "
             "export them again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,7 +15,7 @@ from hepbridge.deploy.onnx.fast_side import response_range
 from hepbridge.deploy.onnx.targets import Target
 from hepbridge.systems.checks import MARGIN, reach
 from hepbridge.systems.conditioning import ENERGY
-from hepbridge.systems.model_file import Model
+from hepbridge.systems.model_file import Domain, Model
 
 __all__ = [
     "ROWS",
@@ -23,9 +23,14 @@ __all__ = [
     "Range",
     "Response",
     "Tensor",
+    "condition_unit",
     "contract_of",
     "contract_path",
+    "floats",
+    "ordering",
+    "parsed",
     "read_contract",
+    "validity_of",
 ]
 
 ROWS = "rows"  # name of the dynamic axis
@@ -72,18 +77,15 @@ class Response(_Part):
     refused_above: float
 
 
-class Contract(_Part):
-    """What a host has to know. Text fields are for people, all others for programs."""
+class Beside(_Part):
+    """What every contract says. Text fields are for people, all others for programs."""
 
-    format: Literal["hepbridge-onnx"] = "hepbridge-onnx"
+    format: str
     version: Literal[1] = 1
     file: str
     digest: str  # blake2b-128 of the ONNX file
     bytes: int  # its size
     made_by: str
-    system: str
-    transport: str | None
-    member: int
     particle: str
     target: str
     opset: int
@@ -95,12 +97,24 @@ class Contract(_Part):
     inputs: list[Tensor]
     outputs: list[Tensor]
     validity: list[Range]
-    response: Response
     outside: str
     noise: str
 
     def text(self) -> str:
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+class Contract(Beside):
+    """What a host of a refiner has to know."""
+
+    format: Literal["hepbridge-onnx"] = "hepbridge-onnx"
+    system: str
+    transport: str | None
+    member: int
+    response: Response
+
+
+C = TypeVar("C", bound=Beside)
 
 
 def contract_of(model: Model, where: Target, member: int, file: str) -> Contract:
@@ -111,15 +125,15 @@ def contract_of(model: Model, where: Target, member: int, file: str) -> Contract
     n = model.geometry.n_cells
     least, most = response_range(model, member)
     inputs = [
-        _float("cells", [rows, n], "MeV", "fast showers, not negative, in the order of cell_order"),
-        _float(ENERGY, [rows], "MeV", "energy of the incident particle"),
-        *(_float(name, [rows], _unit(name), "condition of the shower") for name in names),
+        floats("cells", [rows, n], "MeV", "fast showers, not negative, in the order of cell_order"),
+        floats(ENERGY, [rows], "MeV", "energy of the incident particle"),
+        *(floats(name, [rows], condition_unit(name), "condition of the shower") for name in names),
     ]
     if refiner.noise_dim:
         shape = [rows, refiner.noise_dim]
-        inputs.append(_float("noise", shape, "1", "independent standard normal numbers"))
+        inputs.append(floats("noise", shape, "1", "independent standard normal numbers"))
     outputs = [
-        _float("refined", [rows, n], "MeV", "refined showers, in the same order"),
+        floats("refined", [rows, n], "MeV", "refined showers, in the same order"),
         Tensor(
             name="outside_domain", dtype="bool", shape=[rows], unit="", meaning="not trained here"
         ),
@@ -139,10 +153,10 @@ def contract_of(model: Model, where: Target, member: int, file: str) -> Contract
         minimum_runtime=where.runtime,
         tested=where.tested,
         geometry={**model.geometry.to_dict(), "digest": model.geometry.digest()},
-        cell_order=_order(model.geometry),
+        cell_order=ordering(model.geometry),
         inputs=inputs,
         outputs=outputs,
-        validity=_validity(model),
+        validity=validity_of(model.domain),
         response=Response(
             min=least, max=most, refused_below=least / APART, refused_above=most * APART
         ),
@@ -164,9 +178,14 @@ def contract_path(path: str | Path) -> Path:
 
 def read_contract(path: str | Path) -> Contract:
     """Read a contract, strictly. Raises ModelFileError if it is missing or is none."""
+    return parsed(path, Contract)
+
+
+def parsed(path: str | Path, kind: type[C]) -> C:
+    """A contract of either kind from its file. Raises ModelFileError."""
     path = Path(path)
     try:
-        return Contract.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"the contract {path} cannot be read ({error}); it belongs beside the ONNX file"
@@ -180,36 +199,39 @@ def read_contract(path: str | Path) -> Contract:
         ) from error
 
 
-def _float(name: str, shape: list[int | str], unit: str, meaning: str) -> Tensor:
+def floats(name: str, shape: list[int | str], unit: str, meaning: str) -> Tensor:
+    """A float32 input or output."""
     return Tensor(name=name, dtype="float32", shape=shape, unit=unit, meaning=meaning)
 
 
-def _unit(name: str) -> str:
+def condition_unit(name: str) -> str:
+    """The unit of a condition, by the end of its name."""
     return _UNITS.get(name.rpartition("_")[2], "as in training")
 
 
-def _order(geometry: Geometry) -> str:
+def ordering(geometry: Geometry) -> str:
+    """The order of the cells of a shower, in words."""
     sizes = " x ".join(
         f"{axis} {size}" for axis, size in zip(geometry.axes, geometry.shape, strict=True)
     )
     return f"row-major over ({sizes}): the last axis runs fastest"
 
 
-def _validity(model: Model) -> list[Range]:
-    """The trained ranges, and where `outside_domain` begins to flag."""
-    low, high = model.domain.energy_min, model.domain.energy_max
+def validity_of(domain: Domain) -> list[Range]:
+    """The trained ranges, and where the output `outside_domain` begins to flag."""
+    low, high = domain.energy_min, domain.energy_max
     made = [
         Range(
             input=ENERGY, unit="MeV", min=low, max=high,
             flagged_below=low * (1 - MARGIN), flagged_above=high * (1 + MARGIN),
         )
     ]  # fmt: skip
-    for name, (a, b) in model.domain.conditions.items():
+    for name, (a, b) in domain.conditions.items():
         allowed = reach((a, b))
         middle = 0.5 * (a + b)
         made.append(
             Range(
-                input=name, unit=_unit(name), min=a, max=b,
+                input=name, unit=condition_unit(name), min=a, max=b,
                 flagged_below=middle - allowed, flagged_above=middle + allowed,
             )
         )  # fmt: skip

@@ -10,14 +10,14 @@ import torch
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.files import atomic_path, check_output, file_digest
 from hepbridge.deploy.onnx.check import Agreement, agreement, check_file, session_of
-from hepbridge.deploy.onnx.contract import Contract, contract_of, contract_path
+from hepbridge.deploy.onnx.contract import Beside, Contract, contract_of, contract_path
 from hepbridge.deploy.onnx.forms import Whole, runtime_form
 from hepbridge.deploy.onnx.graph import Graph, onnx_library
 from hepbridge.deploy.onnx.targets import Target, target_of
 from hepbridge.deploy.onnx.trace import translate
 from hepbridge.systems.model_file import Model, load
 
-__all__ = ["export_onnx"]
+__all__ = ["assembled", "checked_output", "export_onnx"]
 
 _TYPES = {"float32": torch.float32, "bool": torch.bool}
 
@@ -53,11 +53,7 @@ def export_onnx(
         OutputError: an output exists or cannot be written.
     """
     where = target_of(target)
-    path = Path(output)
-    if path.suffix != ".onnx":
-        raise ConfigError(f"the output must end in .onnx, got {path.name!r}")
-    for file in (path, contract_path(path)):
-        check_output(file, overwrite=overwrite)
+    path = checked_output(output, overwrite=overwrite)
     onnx = onnx_library("export")
     loaded = model if isinstance(model, Model) else load(model)
     if not 0 <= member < len(loaded.members):
@@ -79,6 +75,16 @@ def export_onnx(
     return contract, found
 
 
+def checked_output(output: str | Path, *, overwrite: bool) -> Path:
+    """Where the ONNX file goes. Raises ConfigError for another ending, OutputError if it cannot."""
+    path = Path(output)
+    if path.suffix != ".onnx":
+        raise ConfigError(f"the output must end in .onnx, got {path.name!r}")
+    for file in (path, contract_path(path)):
+        check_output(file, overwrite=overwrite)
+    return path
+
+
 def _written(model: Model, contract: Contract, where: Target) -> Any:
     """The ONNX model in memory."""
     refiner = model.members[contract.member]
@@ -88,6 +94,12 @@ def _written(model: Model, contract: Contract, where: Target) -> Any:
     graph = Graph()
     inputs = [(t.name, t.columns) for t in contract.inputs]
     made = translate(whole, graph, inputs, where.rows)
+    return assembled(graph, made, contract, where)
+
+
+def assembled(graph: Graph, made: list[str], contract: Beside, where: Target) -> Any:
+    """The ONNX model in memory, of a graph and its outputs. Raises ConfigError if the target lacks an
+    operator."""
     for name, tensor in zip(made, contract.outputs, strict=True):
         graph.rename(name, tensor.name)
     unknown = graph.kinds() - where.operators if where.operators else set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MethodType
@@ -12,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepbridge.deploy.onnx.flows import draw_plainly
+from hepbridge.deploy.onnx.limits import Spans, flags
 from hepbridge.networks.mlp import ResidualMLP
 from hepbridge.systems.conditioning import ENERGY
 from hepbridge.systems.refiner import Refiner
@@ -20,6 +21,7 @@ from hepbridge.transforms.conditional_quantile import ConditionalQuantile
 from hepbridge.transforms.lookup import Bilinear
 from hepbridge.transforms.shower_coordinates import OUTER_MAX, TINY, ShowerCoordinates
 from hepbridge.transports.i2sb import I2SB
+from hepbridge.transports.spline_flow import SplineFlow
 
 __all__ = ["Whole", "runtime_form", "simplify"]
 
@@ -37,9 +39,7 @@ class Whole(nn.Module):
     Returns cells (N, n_cells) and, for each row, whether it lies outside the limits (N,).
     """
 
-    def __init__(
-        self, refiner: Refiner, names: Sequence[str], limits: Mapping[str, tuple[float, float]]
-    ) -> None:
+    def __init__(self, refiner: Refiner, names: Sequence[str], limits: Spans) -> None:
         super().__init__()
         self.refiner, self.names = refiner, list(names)
         self.limits = {name: (float(a), float(b)) for name, (a, b) in limits.items()}
@@ -48,16 +48,7 @@ class Whole(nn.Module):
         cells, energy, *others = inputs
         noise = others.pop() if self.refiner.noise_dim else cells[:, :0]
         conditions = {ENERGY: energy, **dict(zip(self.names, others, strict=True))}
-        outside = None
-        for name, (low, high) in self.limits.items():
-            value = conditions[name]
-            if name == "phi_rad":  # written with any number of turns
-                turns = torch.floor((value - (0.5 * (low + high) - math.pi)) * (0.5 / math.pi))
-                value = value - (2 * math.pi) * turns
-            beyond = torch.logical_or(value < low, value > high)
-            outside = beyond if outside is None else torch.logical_or(outside, beyond)
-        assert outside is not None
-        return self.refiner.refine(cells, conditions, noise), outside
+        return self.refiner.refine(cells, conditions, noise), flags(conditions, self.limits)
 
 
 def runtime_form(refiner: Refiner) -> Refiner:
@@ -91,6 +82,8 @@ def simplify(module: nn.Module) -> None:
         if isinstance(part, I2SB):
             # of this copy alone, too
             part.grid = partial(_given, part.grid())  # type: ignore[method-assign]
+        if isinstance(part, SplineFlow):
+            draw_plainly(part)
         for name, child in part.named_children():
             if isinstance(child, ResidualMLP) and not _normed(child):
                 setattr(part, name, _FoldedMLP(child))

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepbridge.core.errors import DataError, ModelFileError
-from hepbridge.core.files import file_digest
 from hepbridge.core.rng import event_normal
 from hepbridge.data.showers import Showers, require_showers
-from hepbridge.deploy.onnx.check import session_of
+from hepbridge.deploy.onnx.check import belonging, session_of
 from hepbridge.deploy.onnx.contract import contract_path, read_contract
 
 __all__ = ["OnnxRefiner"]
@@ -39,15 +38,7 @@ class OnnxRefiner:
 
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
         self.contract = read_contract(contract_path(path))
-        try:
-            digest = file_digest(path)
-        except OSError as error:
-            raise ModelFileError(f"{path} cannot be read ({error})") from error
-        if digest != self.contract.digest:
-            raise ModelFileError(
-                f"{path} is not the file of its contract (other digest); keep the two together, or "
-                "export them again"
-            )
+        belonging(path, self.contract)
         self._session = session_of(path, threads)
         self._shapes = {t.name: tuple(size for size in t.shape[1:]) for t in self.contract.inputs}
         self._rows = self.contract.inputs[0].shape[0]

@@ -16,9 +16,11 @@ __all__ = [
     "cut",
     "expand",
     "full",
+    "gather",
     "index",
     "index_select",
     "item",
+    "largest",
     "permute",
     "reshape",
     "same",
@@ -114,6 +116,14 @@ def index(t: Translation, x: Any, indices: Sequence[Any]) -> Any:
     return t("Gather", x, indices[0], axis=0)
 
 
+def gather(t: Translation, x: Any, axis: int, index: Any, **_: Any) -> Any:
+    # torch wants as many elements as the index has, ONNX all of the other axes
+    size = [str(n) for k, n in enumerate(t.argument(0).shape) if k != axis % t.made.ndim]
+    if size != [str(n) for k, n in enumerate(t.made.shape) if k != axis % t.made.ndim]:
+        raise NotImplementedError("a gather of some rows")
+    return t("GatherElements", x, index, axis=axis)
+
+
 def split(t: Translation, x: Any, size: Any, axis: int = 0) -> Any:
     sizes = [part.shape[axis] for part in t.node.meta["val"]]
     out = t("Split", x, t.graph.whole(sizes), axis=axis, outputs=len(sizes))
@@ -150,6 +160,16 @@ def total(t: Translation, x: Any, axes: Any = None, keepdim: bool = False, **_: 
     return t(
         "ReduceSum", x, *some(None if axes is None else t.graph.whole(axes)), keepdims=int(keepdim)
     )
+
+
+def largest(t: Translation, x: Any, axes: Sequence[int], keepdim: bool = False) -> Any:
+    # by pooling: ReduceMax is another operator from opset 18 on
+    shape = t.argument(0).shape
+    if [axis % len(shape) for axis in axes] != [len(shape) - 1]:
+        raise NotImplementedError("a maximum over another axis than the last")
+    size = int(shape[-1])
+    rows = t("Reshape", x, t.graph.whole([-1, 1, size]))
+    return t("Reshape", t("MaxPool", rows, kernel_shape=[size]), t.shape(t.made.shape))
 
 
 def item(t: Translation, parts: Any, k: int) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hepbridge.core.errors import ConfigError
 
-__all__ = ["TARGETS", "Target", "target_of"]
+__all__ = ["FOR_GENERATORS", "TARGETS", "Target", "target_of"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Target:
     operators: frozenset[str] = frozenset()
 
 
-# RModelParser_ONNX of ROOT (2026), of those that refiners can need
+# RModelParser_ONNX of ROOT (2026), of those that models can need
 _SOFIE = """
 Abs Add And Cast Clip Concat Conv Cos Div Erf Exp Expand Floor Gather Gemm Greater GreaterOrEqual
-LeakyRelu Less LessOrEqual Log MatMul Max Min Mul Neg Not Or Pow Reciprocal ReduceSum Relu Reshape
-Shape Sigmoid Sin Slice Split Sqrt Sub Tanh Transpose Unsqueeze Where
+LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Min Mul Neg Not Or Pow Reciprocal ReduceSum Relu
+Reshape Shape Sigmoid Sin Slice Softmax Split Sqrt Sub Tanh Transpose Unsqueeze Where
 """
 
 TARGETS = {
@@ -69,23 +69,50 @@ TARGETS = {
     )
 }
 
-_FOR_GENERATORS = {
+_NOT_IN_THE_HOST = (
+    "run with ONNX Runtime, with and without its optimisations, not in the host itself"
+)
+
+FOR_GENERATORS = {
+    made.name: made
+    for made in (
+        Target(
+            "par04",
+            14,
+            7,
+            "ONNX Runtime 1.8 (Geant4 example Par04)",
+            _NOT_IN_THE_HOST,
+            rows=1,
+        ),
+        Target(
+            "ddml-grid",
+            14,
+            7,
+            "ONNX Runtime 1.8 (DDML, adapter L2LFlowsModel)",
+            _NOT_IN_THE_HOST,
+            rows=1,
+        ),
+    )
+}
+"""Hosts that hand in energy and angles and want a shower."""
+
+_HANDED_IN = {
     "par04": "the Geant4 example Par04 hands a model one vector of noise, energy and angle",
-    "ddml-grid": "the grid models of DDML get energy, angles and noise",
+    "ddml-grid": "the grid models of DDML get an energy and a direction",
 }
 
 
-def target_of(name: str) -> Target:
+def target_of(name: str, *, generator: bool = False) -> Target:
     """The target of this name. Raises ConfigError for another, or for one that is not for refiners."""
-    if name in _FOR_GENERATORS:
+    if name in FOR_GENERATORS and not generator:
         raise ConfigError(
-            f"target {name!r} is for generators: {_FOR_GENERATORS[name]}, and no fast shower, which a "
-            "refiner needs. Every model of this version is a refiner: export it with --target ort and "
-            "call it after the fast simulation (examples/cpp has a host)"
+            f"target {name!r} is for generators: {_HANDED_IN[name]}, and no fast shower, which a "
+            "refiner needs. Export a refiner with --target ort and call it after the fast simulation "
+            "(examples/cpp has a host), or train a generator"
         )
-    if name not in TARGETS:
-        known = [*TARGETS, *_FOR_GENERATORS]
-        near = difflib.get_close_matches(name, known, n=1)
+    every = {**TARGETS, **FOR_GENERATORS}
+    if name not in every:
+        near = difflib.get_close_matches(name, list(every), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown target {name!r}{hint} Allowed: {', '.join(known)}")
-    return TARGETS[name]
+        raise ConfigError(f"unknown target {name!r}{hint} Allowed: {', '.join(every)}")
+    return every[name]

@@ -13,12 +13,20 @@ import torch
 from hepbridge.deploy.machine import on_one_core
 from hepbridge.deploy.onnx.check import session_of, trial
 from hepbridge.deploy.onnx.contract import Contract
+from hepbridge.deploy.onnx.generator_check import by_torch as generated
+from hepbridge.deploy.onnx.generator_check import trial_conditions
+from hepbridge.deploy.onnx.generator_contract import GeneratorContract
+from hepbridge.deploy.onnx.generator_export import host_of
+from hepbridge.deploy.onnx.generator_form import kept_inside, trained
 from hepbridge.deploy.onnx.refiner import OnnxRefiner
+from hepbridge.deploy.onnx.targets import target_of
+from hepbridge.systems.generation.model_file import GeneratorModel
 from hepbridge.systems.model_file import Model
 
-__all__ = ["BATCHES", "overhead", "timings"]
+__all__ = ["BATCHES", "GENERATOR_BATCHES", "generator_timings", "overhead", "timings"]
 
 BATCHES = (1, 37, 1000, 10_000)
+GENERATOR_BATCHES = (1, 37, 256)
 _SECONDS = 1.5  # for each batch size and runtime
 _LEAST, _MOST = 5, 3000  # calls
 _SHOWERS = 200  # different ones, at least
@@ -34,24 +42,55 @@ def timings(
     else the machine does hits both; small batches are other showers in every call, so that no cache
     holds what a table says of them. A file for a fixed number of showers is timed with that only.
     """
-    fixed = contract.inputs[0].shape[0]
-    rows: list[dict[str, Any]] = []
+
+    def calls(n: int, k: int) -> dict[str, Callable[[], object]]:
+        some = trial(model, contract, n, seed=k)
+        return {"onnxruntime": _bound(session, some), "torch": _torch(model, member, some)}
+
     with on_one_core():
         session = session_of(path)
-        for n in batches if isinstance(fixed, str) else (fixed,):
-            some = [trial(model, contract, n, seed=k) for k in range(max(1, _SHOWERS // n))]
-            ours, theirs = (
-                [_torch(model, member, x) for x in some],
-                [_bound(session, x) for x in some],
-            )
-            spent = _alternating([theirs, ours], max(1, _RUN // n))
-            row: dict[str, Any] = {"batch": n, "calls": len(spent[0])}
-            for name, seconds in zip(("onnxruntime", "torch"), spent, strict=True):
-                low, median, high = (
-                    1e6 * float(q) for q in np.quantile(seconds, [0.05, 0.5, 0.95])
-                )
-                row[name] = {"p05_us": low, "median_us": median, "p95_us": high}
-            rows.append(row)
+        return _rows(contract.inputs[0].shape[0], batches, calls)
+
+
+def generator_timings(
+    model: GeneratorModel,
+    path: str,
+    contract: GeneratorContract,
+    batches: Sequence[int] = GENERATOR_BATCHES,
+) -> list[dict[str, Any]]:
+    """`timings` of a generator; ``unoptimised``: with the graph as it is written, as Par04 and DDML
+    run it unless they are told otherwise."""
+    host = host_of(model, target_of(contract.target, generator=True), contract.file)
+    original = kept_inside(model.generator, trained(model.domain))
+
+    def calls(n: int, k: int) -> dict[str, Callable[[], object]]:
+        conditions, noise = trial_conditions(model, n, seed=k)
+        packed = host.pack(conditions, noise)
+        return {
+            "onnxruntime": _bound(sessions[0], packed),
+            "unoptimised": _bound(sessions[1], packed),
+            "torch": lambda: generated(original, conditions, noise),
+        }
+
+    with on_one_core():
+        sessions = session_of(path), session_of(path, optimised=False)
+        return _rows(contract.inputs[0].shape[0], batches, calls)
+
+
+def _rows(
+    fixed: int | str, batches: Sequence[int], calls: Callable[[int, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row of figures for each batch size; ``calls`` by kind, of a batch size and a seed."""
+    rows: list[dict[str, Any]] = []
+    for n in batches if isinstance(fixed, str) else (fixed,):
+        some = [calls(n, k) for k in range(max(1, _SHOWERS // n))]
+        kinds = list(some[0])
+        spent = _alternating([[one[kind] for one in some] for kind in kinds], max(1, _RUN // n))
+        row: dict[str, Any] = {"batch": n, "calls": len(spent[0])}
+        for kind, seconds in zip(kinds, spent, strict=True):
+            low, median, high = (1e6 * float(q) for q in np.quantile(seconds, [0.05, 0.5, 0.95]))
+            row[kind] = {"p05_us": low, "median_us": median, "p95_us": high}
+        rows.append(row)
     return rows
 
 

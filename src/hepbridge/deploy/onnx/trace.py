@@ -47,7 +47,7 @@ def translate(
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
             f"the model cannot be written in ONNX: what it does depends on its numbers ({reason}); "
-            "refine with hepbridge refine"
+            "use it in hepbridge itself"
         ) from error
     program.graph.eliminate_dead_code()
     return _Walk(program, graph, [name for name, _ in inputs]).outputs()
@@ -106,8 +106,8 @@ class _Walk:
             return rule(Translation(self.graph, node, self.rows), *arguments, **options)
         except NotImplementedError as error:
             raise ConfigError(
-                f"the model has an operation that cannot be written in ONNX here ({error}); refine "
-                "with hepbridge refine"
+                f"the model has an operation that cannot be written in ONNX here ({error}); use "
+                "it in hepbridge itself"
             ) from error
 
     def _value(self, argument: Any) -> Any:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hepbridge.core.errors import DataError, DomainError
+from hepbridge.core.errors import DataError
 from hepbridge.core.rng import event_normal
-from hepbridge.data.showers import Showers
-from hepbridge.systems.checks import MARGIN
+from hepbridge.data.showers import Showers, row_ids
+from hepbridge.systems.checks import outside_spans
 from hepbridge.systems.generation.model_file import GeneratorModel
 from hepbridge.systems.tiles import TILE
 
 __all__ = ["draw_cells", "generate", "outside"]
-
-log = logging.getLogger(__name__)
 
 _ROWS = 16 * TILE  # whose noise is drawn at once
 
@@ -26,7 +24,7 @@ _ROWS = 16 * TILE  # whose noise is drawn at once
 def generate(
     model: GeneratorModel,
     conditions: Mapping[str, NDArray[np.float64]],
-    event_ids: NDArray[np.uint64],
+    event_ids: NDArray[np.uint64] | None = None,
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -39,14 +37,18 @@ def generate(
 
     Args:
         conditions: ``incident_energy`` (MeV) and those that the model works with; more are kept.
-        event_ids: (N, 2), keys of the noise.
+        event_ids: (N, 2), keys of the noise; default: the rows of a data set that is named by its
+            conditions, so that other conditions have other noise.
         strict: refuse conditions outside the trained range instead.
 
     Raises:
         DataError: a condition that the model needs is missing. DomainError: as ``strict`` says.
         ConfigError: there is no such device.
     """
+    conditions = {k: np.asarray(v, np.float64).reshape(-1) for k, v in conditions.items()}
     beyond = outside(model, conditions, strict=strict)
+    if event_ids is None:
+        event_ids = _rows_of(conditions)
     cells = draw_cells(model, conditions, event_ids, seed=seed, device=device)
     further = {k: v for k, v in conditions.items() if k != "incident_energy"}
     return Showers.from_arrays(
@@ -56,7 +58,7 @@ def generate(
         conditions=dict(further),
         columns={"outside_domain": beyond} if beyond.any() else {},
         event_ids=event_ids,
-        meta={"generated_by": model.recipe.model.frame, "particle": model.domain.particle},
+        meta={"generated_by": model.method, "particle": model.domain.particle},
         where="the generator",
         allow_empty_showers=True,
     )
@@ -103,36 +105,27 @@ def draw_cells(
 
 
 def outside(
-    model: GeneratorModel, conditions: Mapping[str, NDArray[np.float64]], *, strict: bool = False
+    model: GeneratorModel,
+    conditions: Mapping[str, NDArray[np.float64]],
+    *,
+    strict: bool = False,
+    warn: bool = True,
 ) -> NDArray[np.bool_]:
-    """Mask (N,) of rows more than 1 % outside the trained ranges, with a warning if there are any.
+    """Mask (N,) of rows outside the trained ranges (`outside_spans`), with a warning if there are any
+    (unless not ``warn``).
 
     Raises DomainError instead if ``strict``, DataError if a condition is missing.
     """
-    named, domain = _needed(model, conditions), model.domain
-    spans = {"incident_energy": (domain.energy_min, domain.energy_max), **domain.conditions}
-    beyond = np.zeros(len(named["incident_energy"]), dtype=bool)
-    for name, values in named.items():
-        low, high = spans[name]
-        if name == "incident_energy":
-            far = (values < low * (1 - MARGIN)) | (values > high * (1 + MARGIN))
-        else:
-            slack = MARGIN * (high - low) + 1e-6 * max(abs(low), abs(high), 1e-6)
-            far = (values < low - slack) | (values > high + slack)
-        if far.any():
-            row = int(np.flatnonzero(far)[0])
-            message = (
-                f"{int(far.sum())} of {len(far)} showers have {name} outside the trained range "
-                f"{low:.6g} to {high:.6g} (first: row {row}, {values[row]:.6g})"
-            )
-            if strict:
-                raise DomainError(
-                    f"{message}; train a model that covers them, or drop --strict (strict=True in "
-                    "Python)"
-                )
-            log.warning("%s; they are generated and flagged in the column 'outside_domain'", message)
-        beyond |= far
-    return beyond
+    needed = _needed(model, conditions)
+    return outside_spans(model.domain, needed, "generated", strict=strict, warn=warn)
+
+
+def _rows_of(conditions: Mapping[str, NDArray[np.float64]]) -> NDArray[np.uint64]:
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(conditions):
+        digest.update(f"{name}\n".encode() + conditions[name].astype("<f8").tobytes())
+    uid = int.from_bytes(digest.digest(), "little")
+    return row_ids(uid, 0, len(conditions["incident_energy"]))
 
 
 def _needed(

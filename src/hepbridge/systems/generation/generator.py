@@ -17,7 +17,7 @@ from hepbridge.core.rng import event_normal
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.conditioning import ENERGY, chosen
-from hepbridge.systems.generation.noise_stage import NoiseStage, StageConfig
+from hepbridge.systems.generation.noise_stage import NoiseStage, StageConfig, teacher_of
 from hepbridge.systems.refiner import SystemConfig
 from hepbridge.transforms.logit_frame import LogitFrame
 from hepbridge.transforms.named_conditions import VECTORS, NamedConditions
@@ -63,6 +63,11 @@ class GeneratorConfig(SystemConfig):
             raise ValueError("match_marginals needs frame quantile, which has tables to correct")
         return self
 
+    def transports(self) -> list[tuple[str, str | None]]:
+        """The transport of each step, and the teacher that it learns from, if it distils one."""
+        steps = [stage for stage in (self.layers, self.cells) if stage is not None]
+        return [(stage.transport, teacher_of(stage.transport, stage.options)) for stage in steps]
+
     def named_conditions(self) -> list[str]:
         return [] if self.conditions == "auto" else self.conditions
 
@@ -72,7 +77,9 @@ class GeneratorConfig(SystemConfig):
 
         update: dict[str, Any] = {"conditions": chosen(self.conditions, full, full)}
         if self.symmetry == "auto":
-            moved = any(name in parts for parts in VECTORS.values() for name in update["conditions"])
+            moved = any(
+                name in parts for parts in VECTORS.values() for name in update["conditions"]
+            )
             holds = full.geometry.symmetry != "none" and not moved and verify(full).holds
             update["symmetry"] = "declared" if holds else "none"
         if self.reference == "auto":
@@ -157,13 +164,21 @@ class Generator(nn.Module):
 
     def learn_from(self, teacher: Generator) -> None:
         """Take over the frame of a trained generator, and its stages as teachers, instead of `fit`."""
-        self.frame.load_state_dict(teacher.frame.state_dict())
-        self.named.load_state_dict(teacher.named.state_dict())
-        self.mean.copy_(teacher.mean)
-        self.std.copy_(teacher.std)
+        self.take_frame(teacher)
         for mine, theirs in ((self.layers, teacher.layers), (self.cells, teacher.cells)):
             if mine is not None and theirs is not None:
                 mine.learn_from(theirs)
+
+    def take_frame(self, other: Generator) -> None:
+        """Take over the frame of another generator, as it is before any correction, instead of `fit`."""
+        state = other.frame.state_dict()
+        kept = {k: v for k, v in state.items() if not k.startswith("matched.")}
+        self.frame.load_state_dict(kept, strict=False)
+        if isinstance(self.frame, QuantileFrame):
+            self.frame.start_matching()
+        self.named.load_state_dict(other.named.state_dict())
+        self.mean.copy_(other.mean)
+        self.std.copy_(other.std)
 
     def phases(self, full: Showers, seed: int) -> Iterator[Phase]:
         """The trainings of the two steps, independent of each other."""
@@ -207,9 +222,7 @@ class Generator(nn.Module):
         return event_normal(seed, "dequantise", full.event_ids, self.n_layers + self.n_cells)
 
     def _tensors(self, full: Showers) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        values = {
-            k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in full.conditions.items()
-        }
+        values = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in full.conditions.items()}
         energy = values[ENERGY]
         return torch.from_numpy(full.cells), energy.float(), self.conditions(values)
 

@@ -14,13 +14,13 @@ from hepbridge.data.geometry import Geometry
 from hepbridge.systems.generation.generator import Generator
 from hepbridge.systems.generation.recipe import GenerationRecipe
 from hepbridge.systems.model_file import Domain
+from hepbridge.systems.model_kinds import GENERATOR, KINDS
 from hepbridge.training.tensor_file import TensorFile, content_digest
 
 __all__ = ["FORMAT_VERSION", "GeneratorModel", "is_generator", "load_generator"]
 
 FORMAT_VERSION = 1
-_KEY = "hepbridge-generator"
-_FILE = TensorFile(_KEY, "generator of hepbridge", "copy it or train it again")
+_FILE = TensorFile(GENERATOR, "generator of hepbridge", "copy it or train it again", others=KINDS)
 
 
 @dataclass
@@ -62,7 +62,21 @@ class GeneratorModel:
     def digest(self) -> str:
         """Of the weights and the recipe: what makes two models the same."""
         recipe = json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True)
-        return content_digest(self.generator.state_dict(), recipe)
+        tensors = {k: v.detach().cpu() for k, v in self.generator.state_dict().items()}
+        return content_digest(tensors, recipe)
+
+    @property
+    def method(self) -> str:
+        """The transports and the frame, in words."""
+        config = self.recipe.model
+        stages = [stage.transport for stage in (config.layers, config.cells) if stage is not None]
+        return f"{' + '.join(stages) or 'no network'}, frame {config.frame}"
+
+    def generate(self, conditions: Any, event_ids: Any = None, **options: Any) -> Any:
+        """Generated `Showers`; see `hepbridge.systems.generation.draw.generate`."""
+        from hepbridge.systems.generation.draw import generate
+
+        return generate(self, conditions, event_ids, **options)
 
     def describe(self) -> dict[str, Any]:
         """What the model is, as plain values."""
@@ -85,7 +99,7 @@ class GeneratorModel:
 def is_generator(path: str | Path) -> bool:
     """Is this a file that `GeneratorModel.save` wrote?"""
     try:
-        return _KEY in _FILE.metadata(path)
+        return GENERATOR in _FILE.metadata(path)
     except ModelFileError:
         return False
 

@@ -17,7 +17,7 @@ from hepbridge.core.rng import stream
 from hepbridge.transports import TRANSPORTS
 from hepbridge.transports.options import known_options
 
-__all__ = ["NoiseStage", "StageConfig"]
+__all__ = ["NoiseStage", "StageConfig", "teacher_of"]
 
 
 class StageConfig(BaseModel):
@@ -60,22 +60,18 @@ class NoiseStage(nn.Module):
             self.transport: Any = TRANSPORTS[name](dim, condition_dims, **options)
         except (TypeError, ValueError, RuntimeError, MemoryError) as error:
             raise ConfigError(f"options of transport {name!r}: {error}") from error
-        drawing = options.get("teacher", "") if name == "distilled" else name
-        own = options.get("teacher_options", {}) if name == "distilled" else options
-        self.source_free = bool(drawing) and _source_free(drawing, own)
+        self.source_free = bool(getattr(self.transport, "source_free", False))
         self.noise_dim = int(self.transport.noise_dim) + (0 if self.source_free else dim)
 
     def _complete(
         self, name: str, options: dict[str, Any], defaults: dict[str, Any]
     ) -> dict[str, Any]:
-        keywords = inspect.signature(TRANSPORTS[name]).parameters
+        keywords = _keywords(name)
         known = {k: v for k, v in defaults.items() if k in keywords}
         if "condition_on_source" in keywords:
             known["condition_on_source"] = False
         out = known | options
-        if "teacher" in keywords:
-            teacher = out.get("teacher", keywords["teacher"].default)
-            out["teacher"] = teacher
+        if teacher := teacher_of(name, out):
             out["teacher_options"] = self._complete(
                 teacher, out.get("teacher_options") or {}, defaults
             )
@@ -137,8 +133,21 @@ class NoiseStage(nn.Module):
         return out
 
 
-def _source_free(name: str, options: dict[str, Any]) -> bool:
-    """Does the transport draw from its own noise alone?"""
-    if "condition_on_source" in options:
-        return options["condition_on_source"] is False and name != "i2sb"
-    return bool(getattr(TRANSPORTS[name], "source_free", False))
+def teacher_of(name: str, options: dict[str, Any]) -> str | None:
+    """The transport that a transport with these options distils, if it does."""
+    keywords = _keywords(name)
+    if "teacher_options" not in keywords:
+        return None
+    default = keywords["teacher"].default if "teacher" in keywords else TRANSPORTS[name].teacher
+    return str(options.get("teacher", default))
+
+
+def _keywords(name: str) -> dict[str, inspect.Parameter]:
+    """Arguments of a transport, those that it hands on to its base class included."""
+    found: dict[str, inspect.Parameter] = {}
+    for kind in TRANSPORTS[name].__mro__:
+        own = inspect.signature(kind.__init__).parameters
+        found = {**own, **found}
+        if not any(keyword.kind is keyword.VAR_KEYWORD for keyword in own.values()):
+            break
+    return found

@@ -165,11 +165,18 @@ def _judged(model: GeneratorModel, full: Showers, held: Showers, seed: int) -> d
     others = {}
     if model.recipe.model.cells is not None:
         own = model.recipe.model
+        options = own.frame_options if own.frame == "quantile" else {}
         plain = GeneratorConfig(
-            conditions=own.conditions, symmetry=own.symmetry, reference=own.reference
+            conditions=own.conditions,
+            symmetry=own.symmetry,
+            reference=own.reference,
+            frame_options=options,
         )
         generator = Generator(plain, model.geometry)
-        generator.fit(full, seed)
+        if own.frame == "quantile":
+            generator.take_frame(model.generator)
+        else:
+            generator.fit(full, seed)
         recipe = model.recipe.model_copy(update={"model": plain})
         baseline = GeneratorModel(generator.eval(), recipe, model.geometry, model.domain)
         others["quantile"] = _again(baseline, held, seed)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hepbridge.core.errors import ModelFileError
+from hepbridge.systems.model_kinds import KINDS, UNFOLDING
 from hepbridge.systems.unfolding.acceptance import Acceptance
 from hepbridge.systems.unfolding.observables import Observables
 from hepbridge.systems.unfolding.recipe import UnfoldingRecipe
@@ -22,9 +23,11 @@ from hepbridge.transforms.event_frame import EventFrame
 __all__ = ["FORMAT_VERSION", "UnfoldingModel", "is_unfolding_model", "load_unfolding"]
 
 FORMAT_VERSION = 1
-_KEY = "hepbridge-unfolding"
 _FILE = TensorFile(
-    _KEY, "model of an unfolding", "copy it, or write it with hepbridge unfold train"
+    UNFOLDING,
+    "model of an unfolding",
+    "copy it, or write it with hepbridge unfold train",
+    others=KINDS,
 )
 
 
@@ -128,7 +131,7 @@ class UnfoldingModel:
 def is_unfolding_model(path: str | Path) -> bool:
     """Is this a file that `UnfoldingModel.save` wrote?"""
     try:
-        return _KEY in _FILE.metadata(path)
+        return UNFOLDING in _FILE.metadata(path)
     except ModelFileError:
         return False
 
