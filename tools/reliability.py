@@ -57,7 +57,7 @@ WHAT = {
 FILES = 2000  # hostile files of each kind
 KINDS = (
     "hdf5", "npy", "root", "points", "tables", "xml", "detector", "recipe", "model", "model header",
-    "checkpoint", "contract", "texts that grow",
+    "generator", "generator header", "checkpoint", "contract", "texts that grow",
 )  # fmt: skip
 LANES = 2  # parts at a time
 START = 15  # seconds that a part needs before it begins
@@ -86,8 +86,10 @@ def drill(name: str, times: int, seconds: float, seed: int) -> dict[str, Any]:
 
 def fuzz(kind: str, files: int, seconds: float) -> dict[str, Any]:
     test = f"test_damaged_files_are_refused[{kind}]"
-    if kind == "model header":
-        test = "test_models_with_any_header_are_refused_or_work"
+    if kind.endswith(" header"):
+        target = kind.removesuffix(" header")
+        key = {"model": "hepbridge", "generator": "hepbridge-generator"}[target]
+        test = f"test_models_with_any_header_are_refused_or_work[{target}-{key}]"
     if kind == "texts that grow":
         test = "test_texts_that_grow_are_refused"
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ files of each kind is HEPBRIDGE_FUZZ (default 60), or what is read in HEPBRIDGE_
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -332,7 +333,7 @@ def test_models_with_any_header_are_refused_or_work(
                 there = isinstance(inside, list | dict) and has(inside, step)
                 inside = inside[step] if there else {}
             if isinstance(inside, dict | list) and has(inside, place[-1]):
-                inside[place[-1]] = value
+                inside[place[-1]] = copy.deepcopy(value)  # or a later change is one of itself
         path = seeds / "header.safetensors"
         text = json.dumps(changed)
         digest = content_digest(tensors, text)
