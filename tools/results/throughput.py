@@ -178,7 +178,9 @@ def page(found: dict[int, dict[str, Run]], rounds: dict[int, int], load_average:
         "over that of the refiner alone, and the same without what a job of "
         f"{FEW} showers takes. Memory is that of all processes together, in which shared libraries "
         "count for each. Medians of "
-        + ", ".join(f"{n} round{'s' if n > 1 else ''} of {rows:,} rows" for rows, n in rounds.items())
+        + ", ".join(
+            f"{n} round{'s' if n > 1 else ''} of {rows:,} rows" for rows, n in rounds.items()
+        )
         + ".",
         "",
         "| rows | alone, rows/s | 1 worker, rows/s | 2 workers, rows/s | CPU µs per row: alone, 1, 2 "
