@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -335,3 +336,14 @@ def test_samples_that_are_no_others(caplog: pytest.LogCaptureFixture) -> None:
     evaluate(ref, {"copy": ref, "second": ref2}, ref2, **FAST)
     assert "'copy' has 80 showers of the reference" in caplog.text
     assert "'second' has 80 showers of ref2" in caplog.text
+
+
+def test_other_showers_of_the_same_particles_are_others(caplog: pytest.LogCaptureFixture) -> None:
+    """One beam, simulated three times: equal event ids, as `simulate --beam-seed` gives them."""
+    ref, ref2, cand = (toy_showers(80, s) for s in range(3))
+    ref2, cand = (dataclasses.replace(s, event_ids=ref.event_ids) for s in (ref2, cand))
+    evaluate(ref, {"c": cand}, ref2, **FAST)
+    assert not caplog.text
+    mixed = dataclasses.replace(ref2, cells=np.concatenate([ref.cells[:7], ref2.cells[7:]]))
+    with pytest.raises(DataError, match="'ref2' has 7 showers of the reference"):
+        evaluate(ref, {"c": cand}, mixed, **FAST)

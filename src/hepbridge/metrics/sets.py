@@ -118,7 +118,7 @@ def check_samples(ref: S, others: Mapping[str, S]) -> None:
 
 
 def check_distinct(ref: S, others: Mapping[str, S]) -> None:
-    """Raise DataError for a ``ref2`` with showers of the reference (equal event ids).
+    """Raise DataError for a ``ref2`` with showers of the reference (equal event ids and cells).
 
     It would make a floor of nothing. Warns of candidates that have showers of either.
     """
@@ -126,18 +126,26 @@ def check_distinct(ref: S, others: Mapping[str, S]) -> None:
         for whose, full in {"the reference": ref, "ref2": others.get("ref2")}.items():
             if full is None or name == whose or not (twice := _in_common(full, sample)):
                 continue
-            words = f"{name!r} has {twice} showers of {whose} (equal event ids)"
+            words = f"{name!r} has {twice} showers of {whose} (equal event ids and cells)"
             if name == "ref2":
                 raise DataError(f"{words}; the floor needs an independent second full simulation")
             log.warning("%s: it is no independent sample, and looks closer than it is", words)
 
 
 def _in_common(a: S, b: S) -> int:
-    """How many event ids two samples share."""
+    """How many showers two samples share: equal event ids, and equal in `Kind.learnt`.
+
+    Ids alone are those of particles, of which each simulation makes a shower of its own.
+    """
     if not np.isin(np.unique(a.event_ids[:, 0]), b.event_ids[:, 0]).any():
         return 0  # the usual case
-    first, second = (set(map(tuple, s.event_ids.tolist())) for s in (a, b))
-    return len(first & second)
+    at = {event: row for row, event in enumerate(map(tuple, b.event_ids.tolist()))}
+    shared = [(k, at[e]) for k, e in enumerate(map(tuple, a.event_ids.tolist())) if e in at]
+    if not shared:
+        return 0
+    mine, theirs = np.array(shared).T
+    first, second = kind_of(a).learnt(a[mine]), kind_of(b).learnt(b[theirs])
+    return int(np.isclose(first, second, rtol=_TOLERANCE).all(axis=1).sum())
 
 
 def check_names(names: Mapping[str, object]) -> None:
