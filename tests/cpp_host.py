@@ -19,9 +19,10 @@ def compiled(source: Path, folder: Path) -> Path:
     ort = pytest.importorskip("onnxruntime")
     compiler = shutil.which("g++")
     if compiler is None:
-        pytest.skip("there is no g++")
+        pytest.skip("there is no g++")  # not everybody who tests has a compiler; CI has one
     libraries = list((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so.*"))
     if not libraries:
+        # wheels of other systems call it otherwise
         pytest.skip("the installed onnxruntime has no libonnxruntime.so")
     library = folder / "libonnxruntime.so.1"  # the name that the linker writes down
     library.symlink_to(libraries[0])

@@ -584,7 +584,7 @@ def hostile(path: Path, out: Path, **changes: Any) -> Path:
 
     with safe_open(path, framework="pt") as handle:
         record = json.loads(handle.metadata()["hepbridge-generator"])
-        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  # no iterable
     text = json.dumps({**record, **changes})
     save_file(
         tensors,

@@ -16,7 +16,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Pairs, Transport
 from hepbridge.core.rng import stream
 from hepbridge.training import TrainingSettings, fit
-from hepbridge.transports.consistency import Consistency, denoised
+from hepbridge.transports.consistency import Consistency
 from hepbridge.transports.edm import EDM
 from sampler_problems import (
     COVARIANCE,
@@ -85,7 +85,7 @@ def test_at_the_lowest_level_nothing_moves(teacher: str) -> None:
     above = model.end(model.student, x, 2 * floor, floor, source, None)
     assert (above - x).abs().min() > 1e-4
     # half of the way from sigma to the floor, straight to the denoised value
-    away = denoised(model.student, x, 2 * floor, source, None) - x
+    away = model.student.denoised(x, 2 * floor, source, None) - x
     torch.testing.assert_close(above, x + 0.5 * away)
 
 
@@ -100,11 +100,11 @@ def test_denoised_values_are_those_of_the_teacher(teacher: str) -> None:
     noise, source = normal(5, 2, 1).double(), normal(5, 2, 2).double()
     start = noise * (TOP if teacher == "edm" else (1 + TOP**2) ** 0.5)
     top, low = (torch.full((5, 1), level, dtype=torch.float64) for level in (TOP, FLOOR))
-    clean = denoised(model.student, start, top, source, None)
+    clean = model.student.denoised(start, top, source, None)
     below = start + (FLOOR - TOP) / TOP * (start - clean)
     rows = torch.arange(5)[:, None] < 2
     mixed = torch.where(rows, start, below), torch.where(rows, top, low)
-    found = denoised(model.student, *mixed, source, None)
+    found = model.student.denoised(*mixed, source, None)
     torch.testing.assert_close(found[:2], clean[:2], rtol=1e-6, atol=1e-6)
     end = model.student.apply(source, {}, noise)
     torch.testing.assert_close(found[2:], end[2:], rtol=1e-6, atol=1e-6)
@@ -145,6 +145,7 @@ def test_the_true_student_has_no_loss(evaluations: int) -> None:
         teacher = copy.deepcopy(model.student)
         teacher.network = Known(normal_denoise)
         model._teacher[:], model._adopted = [teacher], True
+        # a known denoiser has no weights to start the student from
         model.student.load_state_dict = lambda *_: None  # type: ignore[method-assign]
         phase = next(model.phases(pairs, 0))
         data = phase.batch(0, stream(0, "batch"))
@@ -154,11 +155,11 @@ def test_the_true_student_has_no_loss(evaluations: int) -> None:
         floor = data["floor"]
 
         def end(_: Any, x: Tensor, sigma: Tensor, at: Tensor, *__: Any) -> Tensor:
-            assert torch.equal(at, floor)  # noqa: B023
+            assert torch.equal(at, floor)  # noqa: B023  # called below, in this turn of the loop
             rows = zip(x.split(1), sigma[:, 0].tolist(), at[:, 0].tolist(), strict=True)
             return torch.cat([normal_path(*row) for row in rows])
 
-        model.end = end  # type: ignore[method-assign]
+        model.end = end  # type: ignore[method-assign]  # the exact path in place of the network
         losses.append(float(phase.loss(phase.module, data)))
     assert losses[0] < 1e-3
     assert losses[1] < losses[0] / 2**5

@@ -97,10 +97,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     """End a worker, temporary files of its piece removed: a second signal must not cut that."""
     signal.signal(number, signal.SIG_IGN)
     _worker["ends"] = True
-    if not _worker[
-        "makes"
-    ]:  # it waits, or imports: nothing to remove, and nobody to catch an error
-        os._exit(1)
+    if not _worker["makes"]:
+        os._exit(1)  # it waits, or imports: nothing to remove, and nobody to catch an error
     sys.exit(1)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.rng import event_normal
@@ -25,7 +24,7 @@ from hepbridge.systems.checks import (
 )
 from hepbridge.systems.model_file import Model
 from hepbridge.systems.refiner import Refiner
-from hepbridge.systems.tiles import TILE, Tiles, tiles_of
+from hepbridge.systems.tiles import TILE, Tiles, one_thread, padded, tiles_of
 
 __all__ = ["TILE", "refine", "refine_cells"]
 
@@ -114,25 +113,17 @@ def refine_cells(
     named = needed_conditions(model, conditions or {}) | {"incident_energy": incident_energy}
     where = choose_device(device)
     refiner = _placed(model.members[member], where)
-    threads = torch.get_num_threads()
     out = np.empty_like(cells)
     step = max(1, -(-batch // TILE)) * TILE
-    try:
-        if where.type == "cpu" and threads != 1:
-            # how a product is split among threads may change its last bit
-            torch.set_num_threads(1)
-        with torch.inference_mode():
-            domain = model.domain
-            spans = {name: domain.conditions.get(name, (0.0, 0.0)) for name in names_of(model)}
-            tiles = tiles_of(refiner, where, (domain.energy_min, domain.energy_max), spans)
-            for start in range(0, len(cells), step):
-                rows = slice(start, start + step)
-                noise = event_normal(seed, f"refine-{member}", event_ids[rows], refiner.noise_dim)
-                some = {name: values[rows] for name, values in named.items()}
-                out[rows] = _refine_rows(refiner, tiles, where, cells[rows], some, noise)
-    finally:
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+    with one_thread(where), torch.inference_mode():
+        domain = model.domain
+        spans = {name: domain.conditions.get(name, (0.0, 0.0)) for name in names_of(model)}
+        tiles = tiles_of(refiner, where, (domain.energy_min, domain.energy_max), spans)
+        for start in range(0, len(cells), step):
+            rows = slice(start, start + step)
+            noise = event_normal(seed, f"refine-{member}", event_ids[rows], refiner.noise_dim)
+            some = {name: values[rows] for name, values in named.items()}
+            out[rows] = _refine_rows(refiner, tiles, where, cells[rows], some, noise)
     return out
 
 
@@ -158,19 +149,11 @@ def _refine_rows(
         size = TILE if count == TILE else tiles.place(count)
         if order is not None:
             some = order[some]
-        x, z = (_padded(a[some], size).to(device) for a in (cells, noise))
-        c = {name: _padded(a[some], size).to(device) for name, a in conditions.items()}
+        x, z = (padded(a[some], size).to(device) for a in (cells, noise))
+        c = {name: padded(a[some], size).to(device) for name, a in conditions.items()}
         y = refiner.refine(x, c, z)
         out[some] = y[:count].to("cpu", torch.float32).numpy()
     return out
-
-
-def _padded(array: NDArray[Any], size: int) -> Tensor:
-    """Rows as float32, filled up to ``size`` by repeating the last one."""
-    out = np.empty((size, *array.shape[1:]), dtype=np.float32)
-    out[: len(array)] = array
-    out[len(array) :] = array[-1]
-    return torch.from_numpy(out)
 
 
 def _placed(refiner: Refiner, device: torch.device) -> Refiner:

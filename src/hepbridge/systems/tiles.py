@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from hepbridge.core.rng import stream
 from hepbridge.systems.refiner import Refiner
 
-__all__ = ["TILE", "Tiles", "forget", "tiles_of"]
+__all__ = ["TILE", "Tiles", "forget", "one_thread", "padded", "tiles_of"]
 
 TILE = 256  # rows of a full tile
 _SMALLER = (4, 8, 16, 32, 64, 128)
@@ -93,6 +94,27 @@ class Tiles:
             raise RuntimeError("the refiner of these tiles is gone")
         conditions = {name: values[rows] for name, values in self._conditions.items()}
         return refiner.refine(self._cells[rows], conditions, self._noise[rows])
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Products on the CPU by one thread: how they are split among several may change their last bit."""
+    threads = torch.get_num_threads()
+    try:
+        if device.type == "cpu" and threads != 1:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
+def padded(array: NDArray[Any], size: int, dtype: Any = np.float32) -> Tensor:
+    """Rows as a tensor of ``dtype``, filled up to ``size`` by repeating the last one."""
+    out = np.empty((size, *array.shape[1:]), dtype=dtype)
+    out[: len(array)] = array
+    out[len(array) :] = array[-1]
+    return torch.from_numpy(out)
 
 
 def _tensor(array: NDArray[np.float64], device: torch.device) -> Tensor:

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
+from hepbridge.transports.contexts import joined
 from hepbridge.transports.couplings import draw_pairs
-from hepbridge.transports.edm import EDM
 from hepbridge.transports.options import known_options, whole_numbers
-from hepbridge.transports.preconditioning import scalings
 from hepbridge.transports.samplers.noise_levels import karras
 
 __all__ = ["TEACHERS", "Consistency"]
@@ -127,7 +126,7 @@ class Consistency(nn.Module):
     ) -> Tensor:
         """f (N, d) of x (N, d) at levels sigma with the lowest level floor, both (N, 1) or (1, 1)."""
         share = floor / sigma
-        return share * x + (1.0 - share) * denoised(model, x, sigma, source, c)
+        return share * x + (1.0 - share) * model.denoised(x, sigma, source, c)
 
     # -- training -----------------------------------------------------------------------------
 
@@ -194,9 +193,9 @@ class Consistency(nn.Module):
                 data[name] for name in ("x", "sigma", "then", "floor", "source", "c")
             )
             with torch.no_grad():
-                slope = (x - denoised(teacher, x, sigma, source, c)) / sigma
+                slope = (x - teacher.denoised(x, sigma, source, c)) / sigma
                 ahead = x + (then - sigma) * slope
-                after = (ahead - denoised(teacher, ahead, then, source, c)) / then
+                after = (ahead - teacher.denoised(ahead, then, source, c)) / then
                 ahead = x + (then - sigma) * 0.5 * (slope + after)
                 target = self.end(module.average, ahead, then, floor, source, c)
             return (self.end(module.student, x, sigma, floor, source, c) - target).square().mean()
@@ -206,8 +205,7 @@ class Consistency(nn.Module):
         self._teacher.clear()
 
     def _context(self, conditions: Conditions) -> Tensor | None:
-        named = [conditions[name] for name in self.condition_dims]
-        return torch.cat(named, dim=1) if named else None
+        return joined(conditions, self.condition_dims)
 
     # -- application --------------------------------------------------------------------------
 
@@ -250,19 +248,6 @@ class _Pupil(nn.Module):
         for name, weights in self.student.named_parameters():
             averages[name].lerp_(weights, share.to(weights))
         self.step.copy_(step)
-
-
-def denoised(model: Any, x: Tensor, sigma: Tensor, source: Tensor, c: Tensor | None) -> Tensor:
-    """The estimate of E[x1 | x] (N, d) for x = x1 + sigma eps (N, d); sigma (N, 1) or (1, 1)."""
-    if isinstance(model, EDM):
-        scale = scalings(sigma, model.sigma_data)
-        seen = scale.c_in * x if model.source_free else torch.cat([scale.c_in * x, source], dim=1)
-        out: Tensor = scale.c_skip * x + scale.c_out * model.network(seen, scale.c_noise, c)
-        return out
-    angle, first, last = sigma.atan(), model.angle(0.0), model.angle(1.0)
-    w = angle.cos() * x
-    v = model.velocity(w, (angle - first) / (last - first), source, c)
-    return angle.cos() * w - angle.sin() * v
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.networks.mlp import ResidualMLP
+from hepbridge.transports.contexts import joined
 from hepbridge.transports.couplings import draw_pairs
 from hepbridge.transports.multistep import follow
 from hepbridge.transports.options import whole_numbers
@@ -146,6 +147,14 @@ class Diffusion(nn.Module):
         """What the network sees of both: (N, dim) or (N, 2 dim)."""
         return x if self.source_free else torch.cat([x, source], dim=1)
 
+    def denoised(self, x: Tensor, sigma: Tensor, source: Tensor, c: Tensor | None) -> Tensor:
+        """The estimate (N, dim) of E[target | x] for x (N, dim) = target + sigma times noise, in context
+        c (N, k); sigma (N, 1) or (1, 1)."""
+        angle, first, last = sigma.atan(), self.angle(0.0), self.angle(1.0)
+        w = angle.cos() * x
+        v = self.velocity(w, (angle - first) / (last - first), source, c)
+        return angle.cos() * w - angle.sin() * v
+
     # -- training -----------------------------------------------------------------------------
 
     def phases(self, pairs: Pairs, seed: int) -> Iterator[Phase]:
@@ -172,8 +181,7 @@ class Diffusion(nn.Module):
         yield Phase("diffusion", self.network, batch, loss, self.train_steps, self.learning_rate)
 
     def _context(self, conditions: Conditions) -> Tensor | None:
-        named = [conditions[name] for name in self.condition_dims]
-        return torch.cat(named, dim=1) if named else None
+        return joined(conditions, self.condition_dims)
 
     # -- application --------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.transports.build_network import build_network
+from hepbridge.transports.contexts import joined
 from hepbridge.transports.couplings import (
     draw_pairs,
     order_rows,
@@ -325,8 +326,7 @@ class Distilled(nn.Module):
         return self._forward(self.network, x, self._context(conditions), noise)
 
     def _context(self, conditions: Conditions) -> Tensor | None:
-        named = [conditions[name] for name in self.condition_dims]
-        return torch.cat(named, dim=1) if named else None
+        return joined(conditions, self.condition_dims)
 
     def _forward(self, network: nn.Module, x: Tensor, c: Tensor | None, z: Tensor) -> Tensor:
         moving = self.dim - self.carried

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.transports.build_network import build_network
+from hepbridge.transports.contexts import joined
 from hepbridge.transports.couplings import draw_pairs
 from hepbridge.transports.options import whole_numbers
 from hepbridge.transports.preconditioning import GAMMA, WEIGHTINGS, scalings
@@ -170,8 +171,7 @@ class EDM(nn.Module):
         yield Phase("edm", self.network, batch, loss, self.train_steps, self.learning_rate)
 
     def _context(self, conditions: Conditions) -> Tensor | None:
-        named = [conditions[name] for name in self.condition_dims]
-        return torch.cat(named, dim=1) if named else None
+        return joined(conditions, self.condition_dims)
 
     def _seen(self, x: Tensor, source: Tensor) -> Tensor:
         """What the network sees of both: (N, dim) or (N, 2 dim)."""
@@ -201,6 +201,13 @@ class EDM(nn.Module):
         first, *rest = noise.reshape(len(x), -1, self.dim).unbind(dim=1)
         start = self._sigmas[0] * first
         return self._sampler(denoise, start, self._sigmas, torch.stack(rest) if rest else None)
+
+    def denoised(self, x: Tensor, sigma: Tensor, source: Tensor, c: Tensor | None) -> Tensor:
+        """As `denoise`, in context c (N, k), at levels sigma (N, 1) or (1, 1) that differ by row."""
+        scale = scalings(sigma, self.sigma_data)
+        return scale.c_skip * x + scale.c_out * self.network(
+            self._seen(scale.c_in * x, source), scale.c_noise, c
+        )
 
     def _denoise(self, x: Tensor, sigma: float, source: Tensor, context: Tensor | None) -> Tensor:
         scale = scalings(sigma, self.sigma_data)

@@ -102,9 +102,8 @@ class InverseFlow(SplineFlow):
         self.nfe = len(self.network.transforms)
         self.blend, self.guided = blend, guided
         self._teacher_options = taught
-        self._teacher: list[
-            SplineFlow
-        ] = []  # in a list, so that it is no part of the student's state
+        # in a list, so that it is no part of the student's state
+        self._teacher: list[SplineFlow] = []
         self._adopted = False  # whether the teacher has been trained before
         self._student = True  # False while the teacher is in training
 

@@ -13,6 +13,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.core.rng import stream
 from hepbridge.networks.mlp import ResidualMLP
+from hepbridge.transports.contexts import joined
 from hepbridge.transports.couplings import random_images
 from hepbridge.transports.options import whole_numbers
 
@@ -200,8 +201,7 @@ class LightSB(nn.Module):
         self.set_potential(torch.ones(components).to(device), r.to(device), s.to(device))
 
     def _named(self, conditions: Conditions) -> Tensor | None:
-        named = [conditions[name] for name in self.condition_dims]
-        return torch.cat(named, dim=1) if named else None
+        return joined(conditions, self.condition_dims)
 
     # -- the plan -----------------------------------------------------------------------------
 

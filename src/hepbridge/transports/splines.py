@@ -10,9 +10,8 @@ from torch.distributions import Transform, constraints
 
 __all__ = ["RationalQuadratic"]
 
-_SLOPE = (
-    1e-3  # the smallest slope at a knot; widths and heights vary by a factor 1 / _SLOPE as well
-)
+# the smallest slope at a knot; widths and heights vary by a factor 1 / _SLOPE as well
+_SLOPE = 1e-3
 
 
 class RationalQuadratic(Transform):

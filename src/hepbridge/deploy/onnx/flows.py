@@ -35,6 +35,7 @@ def draw_plainly(flow: SplineFlow) -> None:
             x = step(x, context)
         return x
 
+    # of this copy alone
     flow.sample = MethodType(sample, flow)  # type: ignore[method-assign]
 
 

@@ -37,6 +37,7 @@ def kept_inside(generator: Generator, spans: Spans) -> Generator:
     def conditions(self: Generator, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return Generator.conditions(self, clamped(values, spans))
 
+    # of this copy alone
     out.conditions = MethodType(conditions, out)  # type: ignore[method-assign]
     return out
 

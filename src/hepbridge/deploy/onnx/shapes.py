@@ -120,6 +120,7 @@ def gather(t: Translation, x: Any, axis: int, index: Any, **_: Any) -> Any:
     # torch wants as many elements as the index has, ONNX all of the other axes
     size = [str(n) for k, n in enumerate(t.argument(0).shape) if k != axis % t.made.ndim]
     if size != [str(n) for k, n in enumerate(t.made.shape) if k != axis % t.made.ndim]:
+        # `translate` makes an error for people of it
         raise NotImplementedError("a gather of some rows")
     return t("GatherElements", x, index, axis=axis)
 
@@ -166,6 +167,7 @@ def largest(t: Translation, x: Any, axes: Sequence[int], keepdim: bool = False) 
     # by pooling: ReduceMax is another operator from opset 18 on
     shape = t.argument(0).shape
     if [axis % len(shape) for axis in axes] != [len(shape) - 1]:
+        # no model has one; `translate` makes an error for people of it
         raise NotImplementedError("a maximum over another axis than the last")
     size = int(shape[-1])
     rows = t("Reshape", x, t.graph.whole([-1, 1, size]))

@@ -14,7 +14,7 @@ from hepbridge.core.rng import event_normal
 from hepbridge.data.showers import Showers, row_ids
 from hepbridge.systems.checks import outside_spans
 from hepbridge.systems.generation.model_file import GeneratorModel
-from hepbridge.systems.tiles import TILE
+from hepbridge.systems.tiles import TILE, one_thread, padded
 
 __all__ = ["draw_cells", "generate", "outside"]
 
@@ -82,25 +82,19 @@ def draw_cells(
     generator, where = model.generator, choose_device(device)
     generator.to(where).eval()
     named = {name: np.asarray(v, np.float64) for name, v in _needed(model, conditions).items()}
-    n, threads = len(event_ids), torch.get_num_threads()
+    n = len(event_ids)
     out = np.empty((n, generator.n_cells), dtype=np.float32)
-    try:
-        if where.type == "cpu" and threads != 1:
-            torch.set_num_threads(1)
-        with torch.inference_mode():
-            for first in range(0, n, _ROWS):
-                rows = slice(first, min(first + _ROWS, n))
-                noise = event_normal(seed, "generate", event_ids[rows], generator.noise_dim)
-                for start in range(0, len(noise), TILE):
-                    count = min(TILE, len(noise) - start)
-                    some = np.minimum(np.arange(start, start + TILE), start + count - 1)
-                    z = torch.from_numpy(noise[some].astype(np.float32)).to(where)
-                    c = {k: torch.from_numpy(v[first + some]).to(where) for k, v in named.items()}
-                    made = generator.generate(c, z)[:count].to("cpu", torch.float32)
-                    out[first + start : first + start + count] = made.numpy()
-    finally:
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+    with one_thread(where), torch.inference_mode():
+        for first in range(0, n, _ROWS):
+            noise = event_normal(
+                seed, "generate", event_ids[first : first + _ROWS], generator.noise_dim
+            )
+            for start in range(0, len(noise), TILE):
+                z = noise[start : start + TILE]
+                rows = slice(first + start, first + start + len(z))
+                c = {k: padded(v[rows], TILE, np.float64).to(where) for k, v in named.items()}
+                made = generator.generate(c, padded(z, TILE).to(where))[: len(z)]
+                out[rows] = made.to("cpu", torch.float32).numpy()
     return out
 
 

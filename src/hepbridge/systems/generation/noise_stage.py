@@ -94,7 +94,6 @@ class NoiseStage(nn.Module):
         *,
         order: str,
         symmetries: Tensor | None = None,
-        moves: dict[str, Tensor] | None = None,
     ) -> Iterator[Phase]:
         """What to learn from targets (N, dim) with conditions (N, k); phases are called ``name/…``."""
         if self.trained:
@@ -103,8 +102,14 @@ class NoiseStage(nn.Module):
         source = torch.from_numpy(stream(seed, "generation", name).standard_normal(shape)).float()
         if self.source_free:
             source = torch.zeros(1, 1).expand(shape)
-        pairs = Pairs(source, target, conditions, False, order, symmetries, moves or {})
-        pairs.from_noise = not self.source_free
+        pairs = Pairs(
+            source,
+            target,
+            conditions,
+            order=order,
+            symmetries=symmetries,
+            from_noise=not self.source_free,
+        )
         for phase in self.transport.phases(pairs, seed):
             yield replace(phase, name=f"{name}/{phase.name}")
 
