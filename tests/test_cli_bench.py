@@ -18,12 +18,14 @@ from matplotlib.image import imread
 from rich.console import Console
 from typer.testing import CliRunner
 
+import onnx_generators as toys
 from hepbridge.cli.app import app
 from hepbridge.core.errors import ConfigError
 from hepbridge.data import sample
 from hepbridge.deploy import bench as module
 from hepbridge.deploy import paper_network, stages
 from hepbridge.deploy.bench import bench, measure
+from hepbridge.deploy.generator_stages import generators
 from hepbridge.deploy.machine import on_one_core
 from hepbridge.deploy.stages import Stage
 from hepbridge.deploy.timer import interleaved
@@ -260,6 +262,42 @@ def test_numbers_that_make_no_sense() -> None:
     for options in ({"repeats": 0}, {"batches": []}, {"batches": [0]}):
         with pytest.raises(ConfigError, match="must be at least 1"):
             bench(**options)
+
+
+# -- generators -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator with angles, for a calorimeter of other cells than the bundled sample's."""
+    step = toys.stage("distilled")
+    made = toys.model(toys.LAYERS, step, step, conditions=["theta_rad", "phi_rad"])
+    return made.save(tmp_path_factory.mktemp("generator") / "noisy.safetensors")
+
+
+def test_a_generator_makes_as_many_showers_of_its_own_range(generator: Path) -> None:
+    """In torch and exported: the same ones, each its own, inside the trained range."""
+    pytest.importorskip("onnxruntime")
+    torch_stage, exported = generators(generator)
+    some = sample.load("gflash", 50)[:20]
+    made, again = np.asarray(torch_stage.call(some)), np.asarray(exported.call(some))
+    assert (exported.name, exported.kind) == ("noisy, ONNX Runtime", "generator")
+    assert made.shape == (20, toys.LAYERS.n_cells) and len(np.unique(made, axis=0)) == 20
+    np.testing.assert_allclose(again, made, atol=1e-4 * made.sum(axis=1).max(), rtol=0)
+    assert np.asarray(torch_stage.call(sample.load("gflash", 50))).shape[0] > 20
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_generator_is_timed_beside_a_refiner_without_a_ratio(
+    model: Path, generator: Path
+) -> None:
+    """It does another task, so its column of ratios is a dash; the figure has it, too."""
+    record = bench([generator, model], batches=[1], repeats=1)
+    kinds = [stage["kind"] for stage in record["stages"]]
+    assert kinds == ["generator", "refiner", "refiner", "refiner", "paper", "simulation"]
+    assert record["stages"][0]["timings"][0]["us_per_shower"]["median"] > 0
+    assert "noisy 2 – " in shown(record)
+    speed.speed_figure(record)
 
 
 # -- table, figure, files ---------------------------------------------------------------------

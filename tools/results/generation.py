@@ -4,7 +4,7 @@
         [--from-json]
 
 Every part is kept in ``WORK/results.json`` as soon as it is known and not measured again, unless
-``--again`` names it: ``fidelity:SAMPLE``, ``samplers``, ``speed``.
+``--again`` names it: ``fidelity:SAMPLE``, ``speed``.
 """
 
 from __future__ import annotations

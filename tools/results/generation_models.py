@@ -19,6 +19,15 @@ MODELS: dict[str, tuple[str, list[str], str | None]] = {
     "caloinn": ("caloinn", [], None),
     "caloinn-bayesian": ("caloinn-bayesian", [], None),
     "calo-diffusion": ("calo-diffusion", [], None),
+    "calo-diffusion-quantile": (
+        "calo-diffusion",
+        [
+            "model.frame=quantile",
+            "model.frame_options={shares: true}",
+            "model.match_marginals=true",
+        ],
+        None,
+    ),
 }
 
 

@@ -2,8 +2,8 @@
 
     python tools/results/refine_or_generate.py --showers FOLDER [--work results-work] [--from-json]
 
-Generators are trained on the same parts of `train` as the refiners of `make training-size`, which has to
-be run before, and judged on the same held-out showers. Finished trainings are kept in the work folder.
+Refiners (those of `make training-size`) and generators are trained on the same parts of `train` and judged on
+the same held-out showers. Finished trainings are kept in the work folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from judge import geometric_mean, twin
 from models import showers
 from refine_or_generate_page import figure, page
-from training_size import HOLDOUT, SIZES
+from training_size import HOLDOUT, SIZES, part_of, refiner
 
 import hepbridge as hb
 from hepbridge.core.files import write_text
@@ -77,13 +77,12 @@ def measure(source: Path, work: Path) -> dict[str, Any]:
     about: dict[str, dict[str, Any]] = {"gflash": {"method": "gflash", "showers": 0, "seconds": 0}}
     last: dict[str, Any] = {}
     for size in SIZES:
-        part = np.sort(order[: min(round(size / (1 - HOLDOUT)), len(order))])
-        refiner = hb.load_model(work / f"size-{size}.safetensors")
-        candidates[f"squirels_{size}"] = refiner.refine(fast[held])
-        about[f"squirels_{size}"] = _about("squirels", refiner, "training_pairs")
-        last["squirels"] = refiner
+        refined = refiner(size, work, fast, full, order)
+        candidates[f"squirels_{size}"] = refined.refine(fast[held])
+        about[f"squirels_{size}"] = _about("squirels", refined, "training_pairs")
+        last["squirels"] = refined
         for name in GENERATORS:
-            model = generator(name, work / f"{name}-{size}.safetensors", full, part, order)
+            model = generator(name, size, work, full, order)
             key = f"{name.replace('-', '_')}_{size}"
             candidates[key] = generate(model, full[held].conditions, full[held].event_ids, seed=1)
             about[key] = _about(name, model, "training_showers")
@@ -108,17 +107,15 @@ def measure(source: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def generator(
-    name: str, path: Path, full: Showers, part: np.ndarray, order: np.ndarray
-) -> GeneratorModel:
-    """The generator trained on a part of the showers; the rows held out are those of the refiners."""
+def generator(name: str, size: int, work: Path, full: Showers, order: np.ndarray) -> GeneratorModel:
+    """The generator trained on ``size`` showers; the rows held out are those of the refiners."""
     recipe, overrides = GENERATORS[name]
-    holdout = HOLDOUT if len(part) < len(order) else 0.0005
+    part, holdout = part_of(order, size)
     return train_generator(
         full[part],
         recipe=recipe,
         overrides=[*overrides, f"holdout={holdout}"],
-        output=path,
+        output=work / f"{name}-{size}.safetensors",
         resume=True,
         device="cpu",
     )

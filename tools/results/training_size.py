@@ -20,7 +20,9 @@ from models import showers, trained
 import hepbridge as hb
 from hepbridge.core.files import write_text
 from hepbridge.core.rng import stream
+from hepbridge.data.showers import Showers
 from hepbridge.metrics.classifier import ClassifierSettings
+from hepbridge.systems.model_file import Model
 from hepbridge.systems.train import split, train
 
 SIZES = (300, 1_000, 3_000, 10_000, 22_050)
@@ -41,18 +43,7 @@ def main() -> None:
     order = stream(0, "training size").permutation(training)
     models = {PAPER: trained(PAPER, args.work, fast, full)}
     for size in SIZES:
-        part = np.sort(order[: min(round(size / (1 - HOLDOUT)), len(order))])
-        models[str(size)] = train(
-            fast[part],
-            full[part],
-            overrides=[
-                f"training.steps={STEPS}",
-                f"model.options.teacher_options.then.width={WIDTH}",
-                f"holdout={HOLDOUT if len(part) < len(order) else 0.0005}",
-            ],
-            output=args.work / f"size-{size}.safetensors",
-            resume=True,
-        )
+        models[str(size)] = refiner(size, args.work, fast, full, order)
     candidates = {f"m{k}": model.refine(fast[held]) for k, model in enumerate(models.values())}
     found = hb.evaluate(
         full[held],
@@ -80,6 +71,28 @@ def main() -> None:
         "points": points[1:],
     }
     write_text(args.work / "training-size.json", json.dumps(record, indent=1) + "\n")
+
+
+def part_of(order: np.ndarray, size: int) -> tuple[np.ndarray, float]:
+    """The rows of a training of that size, and what part of them it holds out."""
+    part = np.sort(order[: min(round(size / (1 - HOLDOUT)), len(order))])
+    return part, HOLDOUT if len(part) < len(order) else 0.0005
+
+
+def refiner(size: int, work: Path, fast: Showers, full: Showers, order: np.ndarray) -> Model:
+    """Recipe `squirels` on ``size`` pairs: from its file, or trained and written there."""
+    part, holdout = part_of(order, size)
+    return train(
+        fast[part],
+        full[part],
+        overrides=[
+            f"training.steps={STEPS}",
+            f"model.options.teacher_options.then.width={WIDTH}",
+            f"holdout={holdout}",
+        ],
+        output=work / f"size-{size}.safetensors",
+        resume=True,
+    )
 
 
 if __name__ == "__main__":

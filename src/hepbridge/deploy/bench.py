@@ -1,10 +1,10 @@
-"""The speed of refiners, as a ratio to the paper's network timed in the same run."""
+"""The speed of refiners and generators, as a ratio to the paper's network timed in the same run."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,12 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.progress import progress
 from hepbridge.data import sample
 from hepbridge.data.showers import Showers
+from hepbridge.deploy.generator_stages import generators
 from hepbridge.deploy.machine import on_one_core, state
 from hepbridge.deploy.stages import Stage, competitors, refiners, simulations
 from hepbridge.deploy.timer import Timing, interleaved, ratio
+from hepbridge.systems.generation.model_file import is_generator
+from hepbridge.systems.model_file import locate
 
 __all__ = ["BATCHES", "PUBLISHED", "REPEATS", "bench", "measure"]
 
@@ -49,16 +52,18 @@ def bench(
     batches: Sequence[int] = BATCHES,
     repeats: int = REPEATS,
 ) -> dict[str, Any]:
-    """Time refiners and the paper's network in turn, on one core with one thread.
+    """Time refiners, generators and the paper's network in turn, on one core with one thread.
 
     A refiner is timed as a user runs it, from cells in MeV to cells in MeV, its noise keyed by
     event id. The paper's system is timed from MeV to MeV too, but with plain noise and in chunks
     of 128 rows, which is where it is fastest: what doubt there is benefits the competitor. Its
-    weights are random, which does not change its speed. Loading, export and first calls are left
-    out. Where a whole batch is too slow, fewer rows or repeats are timed, and the record says so.
+    weights are random, which does not change its speed. A generator draws showers of its own
+    calorimeter and energies; as that is another task, it is timed in microseconds only. Loading,
+    export and first calls are left out. Where a whole batch is too slow, fewer rows or repeats are
+    timed, and the record says so.
 
     Args:
-        models: names of shipped models, or paths; default: the shipped model ``squirels``, or,
+        models: names of shipped models, or paths, of generators too; default: the shipped model ``squirels``, or,
             where there is none, the recipe of that name with untrained networks.
         batches: showers per call.
         repeats: per stage and batch; small batches are called until a repeat lasts about 50 ms.
@@ -71,7 +76,7 @@ def bench(
         machine), ``noisy``.
 
     Raises:
-        ModelFileError: a model does not exist, is damaged, or is for another calorimeter.
+        ModelFileError: a model does not exist, is damaged, or is a refiner of another calorimeter.
         ConfigError: a number is not positive, or two models have one name.
     """
     if repeats < 1 or not batches or min(batches) < 1:
@@ -79,7 +84,7 @@ def bench(
             f"repeats and batch sizes must be at least 1, got {repeats} and {list(batches)}"
         )
     began, machine = time.perf_counter(), state()
-    mine = [*refiners(models)]
+    mine = [*(_wanted(models) if models else refiners(()))]
     names = [stage.name for stage in mine]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"models of one name: {', '.join(sorted(twice))}; name each file once")
@@ -116,6 +121,12 @@ def bench(
         "absent": absent,
         "published": PUBLISHED,
     }
+
+
+def _wanted(models: Sequence[str | Path]) -> Iterator[Stage]:
+    for name in models:
+        path = locate(str(name))
+        yield from generators(path) if is_generator(path) else refiners([name])
 
 
 def measure(

@@ -45,14 +45,14 @@ _AGREE = 3e-5  # of a standard deviation: float32 leaves 1e-6, 1 % of one layer 
 
 @dataclass(frozen=True)
 class Stage:
-    """Something that refines showers, and how it is named.
+    """Something that refines or makes showers, and how it is named.
 
     Attributes:
         name: in the table; different for all.
-        kind: ``refiner``, ``paper`` or ``simulation``.
+        kind: ``refiner``, ``generator``, ``paper`` or ``simulation``.
         nfe: network evaluations per shower.
         note: what a reader has to know about it.
-        call: refines the showers, or simulates others of the same energies.
+        call: refines the showers, or makes as many others.
     """
 
     name: str

@@ -29,6 +29,7 @@ Record = Mapping[str, Any]
 # as in `report.style`: the refiners blue, competitors in the colours of baselines
 _REFINER = ("#0064b0", "o")
 _PAPERS = (("#e69f00", "^"), ("#009e73", "v"))
+_GENERATOR = ("#cc79a7", "D")
 _SIMULATION = ("#888888", "s")
 _NOISY = "#b2182b"
 
@@ -148,7 +149,7 @@ def _measured(record: Record) -> Table:
             timing = _at(stage, batch)
             ratios = [
                 "–"
-                if stage["kind"] == "simulation"  # another task
+                if stage["kind"] in ("simulation", "generator")  # another task
                 else "1"
                 if name == stage["name"]
                 else shorthand(r["median"], r["sigma"])
@@ -227,7 +228,7 @@ def _draw(panel: Axes, stages: Sequence[Record], batch: int, limits: tuple[float
     for row, stage in enumerate(stages):
         timing = _at(stage, batch)
         us = timing["us_per_shower"]
-        known = {"refiner": _REFINER, "simulation": _SIMULATION}
+        known = {"refiner": _REFINER, "generator": _GENERATOR, "simulation": _SIMULATION}
         colour, marker = known[stage["kind"]] if stage["kind"] in known else next(papers)
         panel.plot([us["q25"], us["q75"]], [row, row], color=colour, linewidth=2.5)
         panel.plot(us["median"], row, marker, color=colour, markersize=6.5)
