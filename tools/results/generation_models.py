@@ -9,6 +9,12 @@ from hepbridge.data.showers import Showers
 from hepbridge.systems.generation.model_file import GeneratorModel, load_generator
 from hepbridge.systems.generation.train import train_generator
 
+# the first null removes the options of the recipe's own frame
+QUANTILE = [
+    "model.frame=quantile",
+    "model.frame_options=null",
+    "model.frame_options={shares: true}",
+]
 # name in the tables -> recipe, overrides, teacher
 MODELS: dict[str, tuple[str, list[str], str | None]] = {
     "marginals": ("marginals", [], None),
@@ -19,15 +25,10 @@ MODELS: dict[str, tuple[str, list[str], str | None]] = {
     "caloinn": ("caloinn", [], None),
     "caloinn-bayesian": ("caloinn-bayesian", [], None),
     "calo-diffusion": ("calo-diffusion", [], None),
-    "calo-diffusion-quantile": (
-        "calo-diffusion",
-        [
-            "model.frame=quantile",
-            "model.frame_options={shares: true}",
-            "model.match_marginals=true",
-        ],
-        None,
-    ),
+    # the published transports in the frame of calo-cfm: how much is the frame's?
+    "calo-diffusion-quantile": ("calo-diffusion", [*QUANTILE, "model.match_marginals=true"], None),
+    "caloflow-teacher-quantile": ("caloflow-teacher", QUANTILE, None),
+    "caloflow-student-quantile": ("caloflow-student", QUANTILE, "caloflow-teacher-quantile"),
 }
 
 

@@ -44,7 +44,7 @@ GENERATORS = {  # name -> recipe, overrides
         "calo-cfm",
         ["model.cells.options.teacher_options.width=256", "model.cells.options.width=256"],
     ),
-    "caloflow": ("caloflow-student", []),
+    "caloflow": ("caloflow-student", ["model.cells.options.train_steps=800"]),
 }
 SPEED_N = 1000
 SHIFT_N, SHIFT = 2000, 0.02  # showers, and by how much their energy is changed

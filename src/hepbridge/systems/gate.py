@@ -31,8 +31,8 @@ def gate(
     """Held-out figures of the refiner, of the fast showers, and of the quantile baseline, if any.
 
     ``distance`` is the geometric mean over the observables of EMD / standard deviation, blind to
-    correlations; ``auc`` that of small boosted trees, the mean over low- and high-level inputs,
-    which sees them. If the refiner is worse than a baseline in either, it is in ``lost``, with a
+    correlations; ``auc`` that of small boosted trees, which sees them, the mean over low- and high-level
+    inputs (high-level ones alone where there are too many cells). If the refiner is worse than a baseline in either, it is in ``lost``, with a
     warning, by more than two standard errors (of the distances: resampled rows; of the AUCs: the
     larger of the two inputs' errors, added in quadrature), and in ``unresolved``, with a plain line,
     by less.
@@ -55,8 +55,8 @@ def judge(
     auc, error = {}, {}
     for name, showers in candidates.items():
         found = classifier_test(full, showers, settings=QUICK, seed=seed)
-        auc[name] = 0.5 * (found["low"]["auc"] + found["high"]["auc"])
-        error[name] = max(found["low"]["se"], found["high"]["se"])
+        auc[name] = float(np.mean([level["auc"] for level in found.values()]))
+        error[name] = max(level["se"] for level in found.values())
     lost: list[str] = []
     unresolved: list[str] = []
     for name in others:
