@@ -14,7 +14,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 # Two test workers share two cores: more threads per worker only fight each other.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo test lint docs results results-simulators results-unfolding results-throughput results-generation results-refine-or-generate training-size reliability clean
+.PHONY: help demo test lint docs results results-simulators results-unfolding results-throughput results-generation results-refine-or-generate results-cylinder training-size reliability clean
 
 help:
 	@echo "make demo     train on the bundled sample and write demo-output/report/report.html"
@@ -27,6 +27,7 @@ help:
 	@echo "make results-throughput  time bulk refinement of 10,000 to 10 million showers and write its page"
 	@echo "make results-generation  train and judge the generators on the showers in data/, and write their page"
 	@echo "make results-refine-or-generate  refiner against generators on the SQuIRELS showers"
+	@echo "make results-cylinder  refiner and generator on the 6,480 voxels of a bigger calorimeter"
 	@echo "make training-size  how many training pairs are needed (before make results)"
 	@echo "make reliability  failure drills and fuzzing in earnest, and their page (at most about 25 minutes)"
 	@echo "make clean    remove caches and build outputs (not .venv)"
@@ -63,6 +64,9 @@ results-generation: $(RUNTIME)
 
 results-refine-or-generate: $(DEV)
 	$(ONE_THREAD) $(BIN)/python tools/results/refine_or_generate.py --showers $(SHOWERS)
+
+results-cylinder: $(DEV)
+	$(ONE_THREAD) $(BIN)/python tools/results/cylinder.py
 
 training-size: $(RUNTIME)
 	$(BIN)/python tools/results/training_size.py --showers $(SHOWERS)

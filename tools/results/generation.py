@@ -106,19 +106,24 @@ def fidelity(data: Path, work: Path, sample: str) -> dict[str, Any]:
             n: {
                 "ratio": record["ratio_geometric_mean"][names[n]],
                 "verdict": found.verdict[names[n]],
-                "auc": {
-                    classifier: {
-                        level: {k: test[k] for k in ("auc", "se", "floor_auc", "floor_se")}
-                        for level, test in levels.items()
-                    }
-                    for classifier, levels in record["classifier"][names[n]].items()
-                },
+                "auc": tests_of(record, names[n]),
                 "nfe": m.generator.nfe,
                 "parameters": sum(p.numel() for p in m.generator.parameters()),
                 "seconds": m.provenance["training_seconds"],
             }
             for n, m in chosen.items()
         },
+    }
+
+
+def tests_of(record: dict[str, Any], name: str) -> dict[str, dict[str, dict[str, float]]]:
+    """AUC, error and floor of every classifier and level, of one candidate of an evaluation."""
+    return {
+        classifier: {
+            level: {k: test[k] for k in ("auc", "se", "floor_auc", "floor_se")}
+            for level, test in levels.items()
+        }
+        for classifier, levels in record["classifier"][name].items()
     }
 
 
