@@ -10,6 +10,7 @@ from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Pairs
 from hepbridge.core.rng import stream
 from hepbridge.training import TrainingSettings, fit
+from hepbridge.transports import staged_flow as module
 from hepbridge.transports.staged_flow import StagedFlow
 
 SMALL = {"width": 16, "depth": 1, "window": 32, "windows": 2, "train_steps": 20, "steps": 1}
@@ -49,9 +50,13 @@ def test_second_stage_keeps_the_leading_coordinates_and_sees_them_moved():
     assert gap.max() < 1e-5
 
 
-def test_inverse_undoes_apply():
+@pytest.mark.parametrize("framed", [64, 1])
+def test_inverse_undoes_apply(monkeypatch: pytest.MonkeyPatch, framed: int):
+    """With frames, and without, as for more leading coordinates than a sample can tell about."""
+    monkeypatch.setattr(module, "_FRAMED", framed)
     data = pairs()
     flow = trained(data)
+    assert (flow.before is None) == (flow.after is None) == (framed < flow.lead)
     flow.first.steps = flow.then.steps = 50
     back = flow.inverse(flow.apply(data.source, data.conditions), data.conditions)
     torch.testing.assert_close(back, data.source, rtol=0, atol=1e-3)

@@ -19,6 +19,7 @@ from hepbridge.transports.options import known_options
 __all__ = ["StagedFlow"]
 
 _ROWS = 4096  # moved at once when the second stage is prepared
+_FRAMED = 64  # leading coordinates; more have more coefficients than showers to learn them from
 
 
 class StagedFlow(nn.Module):
@@ -35,7 +36,8 @@ class StagedFlow(nn.Module):
     The second stage couples source and target rows that differ in s' a little, and takes the target's.
     That is exact where u does not depend on s', and what u says of s' would be counted twice where it
     does: sums of many coordinates then follow s' too closely. So mean and spread of u given s' are
-    taken out before and put back after, on either side its own (`LocationScale`). Where u depends on
+    taken out before and put back after, on either side its own (`LocationScale`), unless there are more
+    than 64 leading coordinates: their coefficients would be more than a sample can tell. Where u depends on
     s' in other ways, raise ``carried_weight`` of the second stage (from 1), so that rows are assigned
     to each other by s' first.
 
@@ -76,8 +78,9 @@ class StagedFlow(nn.Module):
             dim, condition_dims, **{"carried": lead, "carried_weight": 1.0, **(then or {})}
         )
         columns = sum(condition_dims.values())
-        self.before = LocationScale(lead, dim - lead, columns)
-        self.after = LocationScale(lead, dim - lead, columns)
+        framed = (lead, dim - lead, columns) if lead <= _FRAMED else None
+        self.before = LocationScale(*framed) if framed else None
+        self.after = LocationScale(*framed) if framed else None
 
     @property
     def nfe(self) -> int:
@@ -123,14 +126,18 @@ class StagedFlow(nn.Module):
                     (self.before, moved.source, pairs.source),
                     (self.after, moved.target, pairs.target),
                 ):
+                    if frame is None:
+                        continue
                     frame.fit(*self._images(first[:, :rest], x[:, rest:], pairs))
                     columns = self._columns(x, pairs.conditions)
                     x[:, :rest] = frame.cpu()(first[:, :rest], x[:, rest:], columns)
                     frame.to(where)
 
         for phase in self.then.phases(moved, seed):
-            stage = _Stage(phase.module, self.before, self.after)
-            yield replace(phase, name="rest", module=stage, prepare=prepare)
+            module = phase.module
+            if self.before is not None and self.after is not None:
+                module = _Stage(module, self.before, self.after)
+            yield replace(phase, name="rest", module=module, prepare=prepare)
 
     def _lead(self, s: Tensor, conditions: Conditions) -> Tensor:
         return s if self.first is None else self.first.apply(s, conditions)
@@ -163,17 +170,18 @@ class StagedFlow(nn.Module):
         """The image (N, dim) of ``x`` (N, dim); uses no noise."""
         rest = self.dim - self.lead
         s, c = self._lead(x[:, rest:], conditions), self._columns(x, conditions)
-        start = torch.cat([self.before(x[:, :rest], s, c), s], dim=1)
-        end = self.then.apply(start, conditions)
-        return torch.cat([self.after.inverse(end[:, :rest], s, c), s], dim=1)
+        u = x[:, :rest] if self.before is None else self.before(x[:, :rest], s, c)
+        u = self.then.apply(torch.cat([u, s], dim=1), conditions)[:, :rest]
+        u = u if self.after is None else self.after.inverse(u, s, c)
+        return torch.cat([u, s], dim=1)
 
     def inverse(self, x: Tensor, conditions: Conditions) -> Tensor:
         """The ``x`` whose image is the given one."""
         rest = self.dim - self.lead
         s, c = x[:, rest:], self._columns(x, conditions)
-        end = torch.cat([self.after(x[:, :rest], s, c), s], dim=1)
-        start = self.then.inverse(end, conditions)
-        u = self.before.inverse(start[:, :rest], s, c)
+        u = x[:, :rest] if self.after is None else self.after(x[:, :rest], s, c)
+        u = self.then.inverse(torch.cat([u, s], dim=1), conditions)[:, :rest]
+        u = u if self.before is None else self.before.inverse(u, s, c)
         if self.first is not None:
             s = self.first.inverse(s, conditions)
         return torch.cat([u, s], dim=1)
