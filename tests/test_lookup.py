@@ -11,7 +11,7 @@ import torch
 from scipy.special import ndtr, ndtri
 
 from hepbridge.core.rng import stream
-from hepbridge.transforms import ConditionalQuantile
+from hepbridge.transforms import ConditionalQuantile, lookup
 
 KNOTS, NODES = 91, 9
 GROUPS = [0, 1, 2, 1, 3]
@@ -101,12 +101,26 @@ def _torch(*arrays: np.ndarray) -> list[torch.Tensor]:
     return [torch.from_numpy(a).float() for a in arrays]
 
 
-def test_forward_is_the_slow_search(transform: ConditionalQuantile) -> None:
-    """Below 1e-3 root mean square and 0.01 at most; fails without interpolation between nodes."""
+@pytest.mark.parametrize(("largest", "intervals"), [(2**26, 384), (200_000, 72)])
+def test_forward_is_the_slow_search(
+    transform: ConditionalQuantile,
+    monkeypatch: pytest.MonkeyPatch,
+    largest: int,
+    intervals: int,
+) -> None:
+    """Below 1e-3 root mean square and 0.01 at most; fails without interpolation between nodes.
+
+    The second table may not be larger than 0.8 MB, and both are made of three groups at a time.
+    """
+    monkeypatch.setattr(lookup, "_LARGEST", largest)
+    monkeypatch.setattr(lookup, "_AT_ONCE", 3)
     c, z, noise = _rows(1500, 1)
     values = _slow_inverse(z, c).astype(np.float32).astype(np.float64)
     assert 0.05 < np.isinf(values).mean() < 0.5
     found = transform(*_torch(values, c, noise)).numpy()
+    assert transform._forward is not None
+    assert transform._forward.table.last == intervals
+    assert transform._forward.table.flat.numel() <= largest + 4 * 642
     error = found - _slow_forward(values, c, noise)
     assert np.sqrt((error**2).mean(axis=0)).max() < 1e-3
     assert np.abs(error).max() < 0.01

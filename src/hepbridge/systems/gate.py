@@ -31,11 +31,11 @@ def gate(
     """Held-out figures of the refiner, of the fast showers, and of the quantile baseline, if any.
 
     ``distance`` is the geometric mean over the observables of EMD / standard deviation, blind to
-    correlations; ``auc`` that of small boosted trees, which sees them, the mean over low- and high-level
-    inputs (high-level ones alone where there are too many cells). If the refiner is worse than a baseline in either, it is in ``lost``, with a
-    warning, by more than two standard errors (of the distances: resampled rows; of the AUCs: the
-    larger of the two inputs' errors, added in quadrature), and in ``unresolved``, with a plain line,
-    by less.
+    correlations; ``auc`` that of small boosted trees, which sees them, the mean over low- and
+    high-level inputs (high-level ones alone where there are too many cells). If the refiner is worse
+    than a baseline in either, it is in ``lost``, with a warning, by more than two standard errors (of
+    the distances: resampled rows; of the AUCs: the larger of the inputs' errors, added in quadrature),
+    and in ``unresolved``, with a plain line, by less.
     """
     others = {"fast": fast}
     if baseline is not None:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 __all__ = ["ForwardTable", "InverseTable"]
 
-_FINER = 384  # intervals of the condition in a forward table, at least
+_FINER = 384  # intervals of the condition in a forward table, at least, unless it became too large
+_LARGEST = 2**26  # numbers of a forward table: 256 MB
+_AT_ONCE = 16  # groups that are tabulated together
 _BUCKETS = 512  # intervals of the value
 _MISSES = 128  # intervals of the noise that fills the atom
 _NOISE_MAX = 5.0
@@ -79,7 +81,7 @@ class ForwardTable:
 
     which is found by arithmetic alone. It stays increasing in y at every c. Columns 0 … 128 hold
     :math:`\Phi^{-1}(p_0 \Phi(n))` for noise n from -5 to 5, the columns behind them z(v) at
-    equidistant v from 0 to 1.
+    equidistant v from 0 to 1. Tables of many groups are cut less finely, so that they fit into 256 MB.
 
     Args:
         table: y (nodes, g, knots) at equidistant knots of z from -z_max to z_max.
@@ -100,28 +102,35 @@ class ForwardTable:
         z_max: float,
         u_min: float,
     ) -> None:
-        old = len(table)
-        finer = -(-_FINER // (old - 1))
+        old, groups, columns = len(table), table.shape[1], _MISSES + _BUCKETS + 2
+        most = _LARGEST // ((old - 1) * groups * columns)
+        finer = max(1, min(-(-_FINER // (old - 1)), most))
         at = np.arange((old - 1) * finer + 1) / finer
         below = np.minimum(at.astype(int), old - 2)
         share = at - below
+        v, noise = (
+            np.linspace(0, 1, _BUCKETS + 1),
+            np.linspace(-_NOISE_MAX, _NOISE_MAX, _MISSES + 1),
+        )
 
         def refined(x: NDArray[np.float64]) -> NDArray[np.float64]:
             w = share.reshape(-1, *[1] * (x.ndim - 1))
             return (1 - w) * x[below] + w * x[below + 1]
 
-        y, z = _extended(table.cpu().double().numpy(), z_max, -float(ndtri(u_min)))
-        y, p0 = refined(y), refined(atom.cpu().double().numpy())[:, :, None]
-        low, width = y[:, :, 0], np.maximum(y[:, :, -1] - y[:, :, 0], 1e-30)
-        v = np.linspace(0, 1, _BUCKETS + 1)
-        scaled = (y - low[:, :, None]) / width[:, :, None]
-        hit = np.stack([[np.interp(v, knots, z) for knots in node] for node in scaled])
-        noise = np.linspace(-_NOISE_MAX, _NOISE_MAX, _MISSES + 1)
-        u = np.concatenate([p0 * ndtr(noise), p0 + (1 - p0) * ndtr(hit)], axis=2)
-        columns = group.cpu().numpy()
-        rows = np.concatenate([low[:, columns], width[:, columns] / _BUCKETS], axis=1)
-        z_table = torch.from_numpy(ndtri(np.clip(u, u_min, 1 - u_min))).to(table)
-        self.table = Bilinear(z_table, torch.from_numpy(rows).to(table), group, span)
+        z_table = torch.empty(len(at), groups, columns, dtype=table.dtype)
+        low, width = np.empty((2, len(at), groups))
+        for start in range(0, groups, _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            y, z = _extended(table[:, some].cpu().double().numpy(), z_max, -float(ndtri(u_min)))
+            y, p0 = refined(y), refined(atom[:, some].cpu().double().numpy())[:, :, None]
+            low[:, some], width[:, some] = y[:, :, 0], np.maximum(y[:, :, -1] - y[:, :, 0], 1e-30)
+            scaled = (y - low[:, some, None]) / width[:, some, None]
+            hit = np.stack([[np.interp(v, knots, z) for knots in node] for node in scaled])
+            u = np.concatenate([p0 * ndtr(noise), p0 + (1 - p0) * ndtr(hit)], axis=2)
+            z_table[:, some] = torch.from_numpy(ndtri(np.clip(u, u_min, 1 - u_min)))
+        of = group.cpu().numpy()
+        rows = np.concatenate([low[:, of], width[:, of] / _BUCKETS], axis=1)
+        self.table = Bilinear(z_table.to(table), torch.from_numpy(rows).to(table), group, span)
 
     def __call__(self, values: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
         """z (N, d) of ``values`` (N, d); see `ConditionalQuantile.forward`."""
