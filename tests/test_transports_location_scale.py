@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from hepbridge.core.protocols import Pairs
 from hepbridge.core.rng import stream
 from hepbridge.training import TrainingSettings, fit
+from hepbridge.transports import location_scale
 from hepbridge.transports.location_scale import LocationScale
 from hepbridge.transports.staged_flow import StagedFlow
 
@@ -26,7 +28,7 @@ def test_finds_the_mean_and_the_variance_of_a_known_model() -> None:
     """Coefficients within four standard errors: sqrt(variance / N) and sqrt(2 / N) of order 1."""
     u, s, c, e = sample(0)
     frame = LocationScale(1, 1, 1)
-    frame.fit(u, s, c)
+    frame.fit(lambda block: u[:, block], s, c)
     truth = torch.tensor([0.0, 0.8, -0.1, 0.0, 0.3, 0.0])
     torch.testing.assert_close(frame.mean[:, 0], truth, rtol=0, atol=4 * 1.3 / N**0.5)
     truth = torch.tensor([0.2, 0.4, 0.0, 0.0, 0.0, 0.0])
@@ -34,10 +36,23 @@ def test_finds_the_mean_and_the_variance_of_a_known_model() -> None:
     assert (frame(u, s, c) - e).abs().mean() < 0.02
 
 
+def test_columns_are_fitted_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts of one column as all together: the memory is that of a part."""
+    u, s, c, _ = sample(1)
+    columns = torch.cat([u, 1 - 2 * u, u.square()], dim=1)
+    whole, parts = LocationScale(1, 3, 1), LocationScale(1, 3, 1)
+    whole.fit(lambda block: columns[:, block], s, c)
+    monkeypatch.setattr(location_scale, "_AT_ONCE", 1)
+    parts.fit(lambda block: columns[:, block], s, c)
+    torch.testing.assert_close(parts.mean, whole.mean)
+    torch.testing.assert_close(parts.log_variance, whole.log_variance)
+    assert not torch.allclose(whole.mean[:, 0], whole.mean[:, 1])
+
+
 def test_inverse_undoes_forward_also_far_away() -> None:
     u, s, c, _ = sample(1)
     frame = LocationScale(1, 1, 1)
-    frame.fit(u, s, c)
+    frame.fit(lambda block: u[:, block], s, c)
     far = 10 * s
     torch.testing.assert_close(frame.inverse(frame(u, far, c), far, c), u, rtol=1e-4, atol=1e-4)
 

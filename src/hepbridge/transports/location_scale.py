@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ __all__ = ["LocationScale"]
 _FAR = 3.5  # leading coordinates beyond it count as this far: a parabola must not run away
 _WIDEST = 2.0  # |ln sigma^2| at most
 _ROUNDS = 8  # of Fisher scoring
+_AT_ONCE = 2**24  # numbers of u that are fitted together
 
 
 class LocationScale(nn.Module):
@@ -38,18 +41,22 @@ class LocationScale(nn.Module):
         self.register_buffer("log_variance", torch.zeros(features, others))
 
     @torch.no_grad()
-    def fit(self, u: Tensor, s: Tensor, c: Tensor) -> None:
-        """Learn B and G from rows u (N, others), s (N, lead), c (N, conditions)."""
+    def fit(self, u: Callable[[slice], Tensor], s: Tensor, c: Tensor) -> None:
+        """Learn B and G from rows s (N, lead), c (N, conditions) and u (N, others), of which ``u`` gives
+        some columns at a time: all images of all showers together may not fit into the memory."""
         f = self._features(s, c).double()
-        u = u.double()
         inverse = torch.linalg.pinv(f.T @ f, hermitian=True) @ f.T
-        mean = inverse @ u
-        variance = torch.zeros_like(mean)
-        for _ in range(_ROUNDS):
-            weighted = (u - f @ mean).square() * torch.exp(-self._clamp(f @ variance))
-            variance += inverse @ (weighted - 1.0)
-        self.mean.copy_(mean)
-        self.log_variance.copy_(variance)
+        step = max(1, _AT_ONCE // len(f))
+        for start in range(0, self.mean.shape[1], step):
+            block = slice(start, start + step)
+            some = u(block).double()
+            mean = inverse @ some
+            variance = torch.zeros_like(mean)
+            for _ in range(_ROUNDS):
+                weighted = (some - f @ mean).square() * torch.exp(-self._clamp(f @ variance))
+                variance += inverse @ (weighted - 1.0)
+            self.mean[:, block] = mean.float()
+            self.log_variance[:, block] = variance.float()
 
     def forward(self, u: Tensor, s: Tensor, c: Tensor) -> Tensor:
         """v (N, others)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from hepbridge.transports.options import known_options
 __all__ = ["StagedFlow"]
 
 _ROWS = 4096  # moved at once when the second stage is prepared
-_FRAMED = 64  # leading coordinates; more have more coefficients than showers to learn them from
+_FRAMED = 32  # leading coordinates; more make too many coefficients, in time and for the showers
 
 
 class StagedFlow(nn.Module):
@@ -37,7 +37,7 @@ class StagedFlow(nn.Module):
     That is exact where u does not depend on s', and what u says of s' would be counted twice where it
     does: sums of many coordinates then follow s' too closely. So mean and spread of u given s' are
     taken out before and put back after, on either side its own (`LocationScale`), unless there are more
-    than 64 leading coordinates: their coefficients would be more than a sample can tell. Where u depends on
+    than 32 leading coordinates: their coefficients would be more than a sample can tell. Where u depends on
     s' in other ways, raise ``carried_weight`` of the second stage (from 1), so that rows are assigned
     to each other by s' first.
 
@@ -147,24 +147,29 @@ class StagedFlow(nn.Module):
         named = [conditions[name].to(x) for name in self.then.condition_dims]
         return torch.cat(named, dim=1) if named else x.new_zeros(len(x), 0)
 
-    def _images(self, u: Tensor, s: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-        """All symmetry images of the rows u, s, and their conditions."""
-        c = self._columns(u, pairs.conditions)
-        if pairs.symmetries is None:
-            return u, s, c
+    def _images(
+        self, u: Tensor, s: Tensor, pairs: Pairs
+    ) -> tuple[Callable[[slice], Tensor], Tensor, Tensor]:
+        """All symmetry images of the rows u, some columns at a time, of s, and their conditions."""
+        c, symmetries = self._columns(u, pairs.conditions), pairs.symmetries
+        if symmetries is None:
+            return lambda block: u[:, block], s, c
         rest = self.dim - self.lead
-        us = torch.cat([u[:, image[:rest]] for image in pairs.symmetries])
-        ss = torch.cat([s[:, image[rest:] - rest] for image in pairs.symmetries])
+
+        def images(block: slice) -> Tensor:
+            return torch.cat([u[:, image[:rest][block]] for image in symmetries])
+
+        ss = torch.cat([s[:, image[rest:] - rest] for image in symmetries])
         if not pairs.moves:
-            return us, ss, c.repeat(len(pairs.symmetries), 1)
+            return images, ss, c.repeat(len(symmetries), 1)
         columns = []
-        for k in range(len(pairs.symmetries)):
+        for k in range(len(symmetries)):
             moved = {
                 name: value @ pairs.moves[name][k].T if name in pairs.moves else value
                 for name, value in pairs.conditions.items()
             }
             columns.append(self._columns(u, moved))
-        return us, ss, torch.cat(columns)
+        return images, ss, torch.cat(columns)
 
     def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
         """The image (N, dim) of ``x`` (N, dim); uses no noise."""
