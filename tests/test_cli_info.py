@@ -57,6 +57,24 @@ def test_words_of_a_file(tmp_path: Path) -> None:
         assert words in output
 
 
+def test_a_whole_detector_does_not_hide_the_rest() -> None:
+    """Texts of several lines, lists of blocks and long texts take one line; --json has them whole."""
+    block = {
+        "yaml": "name: a\nlayers: 3\n",
+        "layers": [{"cells": 1}] * 4,
+        "about": "word " * 90,
+        "n": 3,
+    }
+    lines = describe._blocks({"made by": block})
+    assert lines[:3] == [
+        "  made by",
+        "    yaml: 2 lines (--json shows them)",
+        "    layers: 4 entries (--json shows them)",
+    ]
+    assert len(lines[3]) < 240 and lines[3].endswith("word … (--json shows all)")
+    assert lines[4:] == ["    n: 3"]
+
+
 def test_event_tables(tmp_path: Path) -> None:
     """Undefined values are counted, and are in no mean."""
     mass = np.array([1.0, 2.0, 6.0, np.nan])

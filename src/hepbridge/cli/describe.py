@@ -12,6 +12,7 @@ from hepbridge.core.units import GEV
 __all__ = ["describe", "words"]
 
 _CHUNK = 20_000
+_WIDE = 200  # characters of a value
 _FEW = 10  # up to so many distinct incident energies are listed one by one
 
 
@@ -254,13 +255,24 @@ def _blocks(blocks: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
 
 
 def _indented(block: Mapping[str, Any], indent: str) -> list[str]:
-    """``name: value`` lines; blocks inside blocks are indented further."""
+    """``name: value`` lines; blocks inside blocks are indented further, long values are cut."""
     lines = []
     for name, value in block.items():
         if isinstance(value, Mapping):
             lines += [f"{indent}{name}:", *_indented(value, indent + "  ")]
-        elif isinstance(value, (list, tuple)):
-            lines.append(f"{indent}{name}: {', '.join(str(v) for v in value)}")
         else:
-            lines.append(f"{indent}{name}: {value}")
+            lines.append(f"{indent}{name}: {_short(value)}")
     return lines
+
+
+def _short(value: Any) -> str:
+    """In one line: a whole detector would hide the rest."""
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(v, Mapping) for v in value):
+            return f"{len(value)} entries (--json shows them)"
+        return _short(", ".join(str(v) for v in value))
+    lines = str(value).splitlines()
+    if len(lines) > 1:
+        return f"{len(lines)} lines (--json shows them)"
+    text = str(value)
+    return text if len(text) <= _WIDE else f"{text[:_WIDE].rsplit(' ', 1)[0]} … (--json shows all)"
