@@ -399,7 +399,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a file"):
         load(tmp_path)
     (tmp_path / "a.txt").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"not a shower file.*Allowed: CaloChallenge HDF5"):
+    with pytest.raises(DataError, match=r"not a shower file.*Allowed: HDF5 of the CaloChallenge"):
         load(tmp_path / "a.txt")
     with pytest.raises(DataError, match="the format calochallenge has no such option"):
         load(user_file(tmp_path / "b.h5"), geometry=GRID, tree="t")
@@ -563,7 +563,7 @@ def test_real_files(sample_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_formats_are_registered() -> None:
     from hepbridge.data.formats import FORMATS
 
-    assert list(FORMATS) == ["calochallenge", "squirels-npy", "root"]
+    assert list(FORMATS) == ["calogan", "calochallenge", "squirels-npy", "root"]
     with pytest.raises(ConfigError, match="unknown file format 'rot'; did you mean 'root'"):
         FORMATS["rot"]
 

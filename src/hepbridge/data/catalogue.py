@@ -1,7 +1,8 @@
 """Public data sets: what they are, where they are, and how to get them safely.
 
 What nobody of the project has seen (a size, a checksum) is None here; a file without a checksum
-is delivered with a logged warning that says "unverified".
+is delivered with a logged warning that says "unverified". Sizes and checksums of the CaloChallenge are those that
+users of its records have published; no download of it has been tried from here.
 """
 
 from __future__ import annotations
@@ -74,6 +75,35 @@ CATALOGUE: dict[str, DataSet] = {
         "10.5281/zenodo.8275193",
         "https://zenodo.org/records/8275193",
         tuple(RemoteFile(name) for name in _squirels_names()),
+    ),
+    "calochallenge-1": DataSet(
+        "calochallenge-1",
+        "CaloChallenge, data set 1: photons and pions in an ATLAS-like calorimeter",
+        "10.5281/zenodo.8099322",
+        "https://zenodo.org/records/8099322",
+        (
+            RemoteFile("dataset_1_photons_1.hdf5", checksum="md5:005d2adeda7db034b388112661265656"),
+            RemoteFile("dataset_1_photons_2.hdf5", checksum="md5:4767715ed56e99565fd9c67340661e70"),
+            RemoteFile("dataset_1_pions_1.hdf5"),
+            RemoteFile("dataset_1_pions_2.hdf5"),
+        ),
+    ),
+    "calochallenge-2": DataSet(
+        "calochallenge-2",
+        "CaloChallenge, data set 2: electrons in a cylinder of 6,480 voxels",
+        "10.5281/zenodo.6366271",
+        "https://zenodo.org/records/6366271",
+        (
+            RemoteFile("dataset_2_1.hdf5", 1_356_475_617, "md5:e590333e9a2da51b258288d74bd8357a"),
+            RemoteFile("dataset_2_2.hdf5"),
+        ),
+    ),
+    "calochallenge-3": DataSet(
+        "calochallenge-3",
+        "CaloChallenge, data set 3: electrons in a cylinder of 40,500 voxels",
+        "10.5281/zenodo.6366324",
+        "https://zenodo.org/records/6366324",
+        tuple(RemoteFile(f"dataset_3_{k}.hdf5") for k in range(1, 5)),
     ),
     "energyflow-zjets": DataSet(
         "energyflow-zjets",

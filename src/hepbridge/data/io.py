@@ -27,7 +27,8 @@ def load(
     """The showers of a file.
 
     Args:
-        path: a CaloChallenge HDF5, SQuIRELS ``.npy`` or ROOT file, recognised by its content.
+        path: HDF5 of the CaloChallenge, CaloGAN or ILD, SQuIRELS ``.npy`` or ROOT, recognised by its
+            content.
         geometry: where the cells are; one that is stored in the file must agree with it. None
             takes the stored one, and that of the SQuIRELS calorimeter where there is none.
         rows: a slice, or the number of first rows; event ids stay those of the whole file.
@@ -153,5 +154,5 @@ def _recognise(path: Path) -> Format:
         )
     raise DataError(
         f"{path}: {what}: it starts with {start!r}; it may be truncated or of another kind. "
-        "Allowed: CaloChallenge HDF5, SQuIRELS .npy, ROOT"
+        "Allowed: HDF5 of the CaloChallenge, CaloGAN or ILD, SQuIRELS .npy, ROOT"
     )
