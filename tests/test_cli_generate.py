@@ -75,7 +75,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(model: Path, path: Path, n: int = ROWS, **options) -> str:
-    return generate_file(model, SPEC, n, path, **{"workers": 1, "seed": 3, **options})
+    how = {"energies": SPEC, "n": n, "workers": 1, "seed": 3, **options}
+    return generate_file(model, output=path, **how)
 
 
 def bits(path: Path) -> str:
@@ -324,6 +325,12 @@ def test_a_complete_file_is_left_alone_and_another_one_refused(model: Path, tmp_
     (tmp_path / "x.h5").write_text("mine")
     with pytest.raises(OutputError, match="is a file that this command did not make"):
         make(model, tmp_path / "x.h5", 30)
+    with pytest.raises(OutputError, match="exists already and is a file of another request"):
+        make(model, out, 10**15)  # at once, before there are any pieces
+    (tmp_path / "d.h5").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"d.h5 is a folder; give the name of a file"):
+            make(model, tmp_path / "d.h5", 30, overwrite=overwrite)
     with pytest.raises(ConfigError, match="shards cannot overwrite"):
         make(model, out, 30, shard=(0, 2), overwrite=True)
 
@@ -355,6 +362,13 @@ def test_a_replaced_model_makes_another_file(model: Path, tmp_path: Path) -> Non
         ({"impact": "here"}, ConfigError, "write axis, cell or X,Y"),
         ({"n": 0}, ConfigError, "must be at least 1, not 0"),
         ({"n": None}, ConfigError, "pass --n, or energies file:E.h5"),
+        ({"n": 2.5}, ConfigError, "must be a whole number, not 2.5"),
+        ({"n": 10**15}, OutputError, "400,000,000 GB while they are made, and the disk of .* has"),
+        ({"n": 10**7, "chunk": 2}, ConfigError, "are 5,000,000 pieces of work of 2 rows, and at"),
+        ({"energies": 35}, ConfigError, "energies 35: write fixed:A or .* or file:E.h5"),
+        ({"theta": 0}, ConfigError, "theta 0: write fixed:A or uniform:A-B"),
+        ({"particle": 11}, ConfigError, "particle 11: write a name, or several with commas"),
+        ({"impact": (3, 0)}, ConfigError, r"impact \(3, 0\): write axis, cell or X,Y"),
         ({"workers": 0}, ConfigError, "workers must be at least 1"),
         ({"chunk": 0}, ConfigError, "chunk must be at least 1"),
         ({"shard": (3, 3)}, ConfigError, "there is no shard 3 of 3"),
@@ -495,7 +509,6 @@ def test_bad_words_end_in_one_message(
     ("words", "code", "message"),
     [
         (["refine", "{model}", "{file}", "-o", "o.h5"], 4, "is a generator, .* hepbridge generate"),
-        (["bench", "{model}"], 4, "is a generator, .* hepbridge generate"),
         (["unfold", "apply", "{model}", "{file}", "-o", "o.h5"], 4, "is a generator"),
         (["evaluate", "--ref", "{file}", "--cand", "g={model}", "-o", "r"], 3, "hepbridge generate"),
         (["show", "{model}", "-o", "p.png"], 3, "a model, not showers; hepbridge generate"),
@@ -508,6 +521,10 @@ def test_bad_words_end_in_one_message(
              "squirels-small.safetensors"], 4, "no model file squirels-small",
         ),
         (
+            ["train", "calo-cfm", "--full", "{file}", "-o", "m.safetensors", "--teacher",
+             "squirels-small"], 4, "is a refiner, .* hepbridge refine",
+        ),
+        (
             ["train", "calo-cfm", "--fast", "{file}", "--full", "{file}", "-o", "m.safetensors"],
             5, "recipe 'calo-cfm' trains a generator, .*: leave out --fast",
         ),
@@ -518,6 +535,10 @@ def test_bad_words_end_in_one_message(
         (
             ["train", "calo", "--full", "{file}", "-o", "m.safetensors"],
             5, "unknown recipe 'calo'; available: quantile, .*; generators: calo-cfm",
+        ),
+        (
+            ["train", "sbunfold", "--full", "{file}", "-o", "m.safetensors"],
+            5, "'sbunfold' is a recipe of unfoldings: hepbridge unfold train sbunfold",
         ),
     ],
 )  # fmt: skip

@@ -36,6 +36,7 @@ from hepbridge.systems.generation.recipe import load_generation_recipe
 from hepbridge.systems.generation.train import train_generator
 from hepbridge.systems.model_file import load, locate
 from hepbridge.systems.recipe import RecipeTraining
+from hepbridge.systems.train import train
 from hepbridge.systems.unfolding.model_file import load_unfolding
 from hepbridge.training import TrainingSettings, fit
 from hepbridge.transports import TRANSPORTS
@@ -426,6 +427,13 @@ def test_configurations_that_make_no_sense(change: dict[str, Any], message: str)
         GeneratorConfig(**change)
 
 
+@pytest.mark.parametrize("step", ["layers", "cells"])
+def test_wrong_keys_of_a_step_are_explained(step: str) -> None:
+    """Although a step may be null."""
+    with pytest.raises(ConfigError, match=rf"model.{step}.nmae: .*allowed here: transport, opt"):
+        load_generation_recipe("calo-cfm", None, [f"model.{step}.nmae=foo"])
+
+
 def test_configurations_that_cannot_be_built() -> None:
     with pytest.raises(ConfigError, match="must be resolved on data first"):
         Generator(GeneratorConfig(), toy.TOY)
@@ -493,6 +501,7 @@ def test_resumed_training_is_bitwise_the_same(
     assert cut.metrics == trained[0].metrics
 
 
+COARSE = ["model.frame_options.knots=9", "model.frame_options.nodes=3", "model.conditions=[]"]
 STUDENT = [
     *(
         f"model.{step}.options.{k}=8"
@@ -520,6 +529,18 @@ def test_a_student_learns_from_a_trained_teacher(trained, showers: Showers) -> N
             showers, recipe="calo-cfm", overrides=[*STUDENT, "model.frame_options.nodes=4"],
             teacher=teacher,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps"),
+    [("calo-cfm-teacher", "flow_matching, flow_matching"), ("marginals", "it has no network")],
+)
+def test_a_teacher_without_a_student_is_refused(
+    trained, showers: Showers, recipe: str, steps: str
+) -> None:
+    """Fails if the teacher is copied without a word."""
+    with pytest.raises(ConfigError, match=f"a teacher needs a student: .*: {steps}"):
+        train_generator(showers, recipe=recipe, teacher=trained[0], device="cpu")
 
 
 def test_a_stage_of_the_same_kind_is_taken_over(trained, showers: Showers) -> None:
@@ -562,6 +583,131 @@ def test_a_condition_that_is_left_out_is_told(caplog) -> None:
     left = [*TINY, "model.conditions=[]", "training.steps=2"]
     train_generator(tilted, recipe="calo-cfm-teacher", overrides=left, device="cpu")
     assert "the showers vary in tilt, and the generator will know nothing of it" in caplog.text
+
+
+def test_showers_that_contradict_their_own_file_are_learned(showers: Showers) -> None:
+    """The comparison at the end asks for nothing that the model does not know."""
+    odd = replace(
+        showers,
+        conditions={**showers.conditions, "theta_rad": np.linspace(0, 0.1, len(showers))},
+        meta={**showers.meta, "theta_deg": "fixed:0"},
+    )
+    model = train_generator(odd, recipe="marginals", overrides=COARSE, device="cpu")
+    assert model.metrics["n"] == 40
+
+
+def test_a_training_without_steps_leaves_the_model_only(showers: Showers, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    train_generator(showers, recipe="marginals", overrides=COARSE, output=path, device="cpu")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_conditions_are_those_of_the_full_showers(showers: Showers) -> None:
+    """A generator has no fast ones."""
+    with pytest.raises(DataError, match="the full showers have no condition theta; they have inc"):
+        train_generator(showers, recipe="marginals", overrides=["model.conditions=[theta]"])
+
+
+def test_recipes_of_another_kind_say_where_they_belong(showers: Showers) -> None:
+    words = r"'{}' is a recipe of {}: .*{} {} "
+    for recipe, whose, command in (
+        ("squirels", "refiners", r"hepbridge\.train \(hepbridge train"),
+        ("omnifold", "unfoldings", "hepbridge unfold train"),
+    ):
+        with pytest.raises(ConfigError, match=words.format(recipe, whose, command, recipe)):
+            train_generator(showers, recipe=recipe)
+    with pytest.raises(ConfigError, match=words.format(
+        "caloinn", "generators", r"hepbridge\.train_generator \(hepbridge train", "caloinn"
+    )):  # fmt: skip
+        train(showers, showers, recipe="caloinn")
+    with pytest.raises(ConfigError, match="unknown recipe 'calo'; available: calo-cfm, "):
+        train_generator(showers, recipe="calo")
+
+
+# -- what is asked for --------------------------------------------------------------------------
+
+THREE = {"incident_energy": np.full(3, 5e4)}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        (np.full(3, 5e4), "must be a mapping of names to arrays .* got ndarray"),
+        ({}, "needs the condition incident_energy of every shower; given are none"),
+        ({**THREE, "age": np.ones(2)}, "the same length N, .*; got 3 of incident_energy, 2 of age"),
+        ({"incident_energy": np.ones((3, 2))}, r"of shape \(N,\); got shape \(3, 2\)"),
+        ({"incident_energy": ["a", "b"]}, "'incident_energy' must be numbers, got dtype <U1"),
+        ({"incident_energy": []}, "the conditions are empty"),
+        ({"incident_energy": np.full(3, -5e3)}, "must be positive; row 0 is -5000 MeV"),
+        ({**THREE, "age": np.array([1, np.nan, 1])}, "age must be finite; row 1 is nan"),
+    ],
+)
+def test_conditions_that_are_none(conditions: Any, message: str, trained, caplog) -> None:
+    """Refused before anything is drawn, or said of it."""
+    with pytest.raises(DataError, match=message):
+        trained[0].generate(conditions)
+    assert "outside the trained range" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [np.arange(3), np.zeros((2, 2), int), np.zeros((3, 2)), [[0, -1]] * 3, [[0, 1], [2]], "ab"],
+)
+def test_event_ids_that_are_none(ids: Any, trained) -> None:
+    with pytest.raises(DataError, match=r"event ids (must be integers >= 0 of|are no arr)"):
+        trained[0].generate(THREE, ids)
+
+
+def test_event_ids_may_be_any_integers(trained) -> None:
+    ids = np.array([[7, 0], [7, 1], [7, 5]])
+    plain = trained[0].generate(THREE, ids.astype(np.uint64))
+    assert np.array_equal(trained[0].generate(THREE, ids.tolist()).cells, plain.cells)
+
+
+def granted(showers: Showers, particle: str = "e+", **full: object) -> GeneratorModel:
+    """A model that works with the energy alone, whose training files say more."""
+    model = toy.marginal_model(showers)
+    model.domain = replace(model.domain, particle=particle, full=full)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("further", "error", "message"),
+    [
+        ({"pdg_id": 22}, ModelFileError, r"for particle 'e\+', not for gamma; use a model for"),
+        ({"pdg_id": 99}, ModelFileError, "not for pdg_id 99"),
+        ({"theta_rad": np.radians(10)}, ConfigError,
+         r"nothing of theta_rad: it was trained with theta_deg fixed:5, and the conditions have "
+         r"theta_rad 0.174533 \(row 0\); ask for that, or train"),
+        ({"phi_rad": 1.7}, ConfigError, "trained with phi_deg uniform:0-90, and the conditions"),
+        ({"x_mm": 1.0}, ConfigError, "trained with x_mm uniform:-0.5-0.5, and the conditions"),
+    ],
+)  # fmt: skip
+def test_what_the_model_takes_for_granted_cannot_be_asked_for(
+    showers: Showers, further, error, message: str
+) -> None:
+    model = granted(showers, theta_deg="fixed:5", phi_deg="uniform:0-90", x_mm="uniform:-0.5-0.5")
+    with pytest.raises(error, match=message):
+        model.generate({**THREE, **{name: np.full(3, value) for name, value in further.items()}})
+
+
+def test_conditions_of_the_training_are_kept(showers: Showers) -> None:
+    """So are others of which the training files say nothing, or in a language of their own."""
+    model = granted(showers, theta_deg="fixed:5", phi_deg="uniform:0-90", x_mm=0.0)
+    given = {"pdg_id": -11.0, "theta_rad": np.float32(np.radians(5)), "phi_rad": 1.0 - 2 * np.pi,
+             "x_mm": 8.0, "y_mm": 9.0, "age": 1.0}  # fmt: skip
+    found = model.generate({**THREE, **{name: np.full(3, value) for name, value in given.items()}})
+    assert found.conditions.keys() == {"incident_energy", *given}
+    straight = granted(showers, theta_deg="fixed:0", phi_deg="fixed:0")  # which has no azimuth
+    assert len(straight.generate({**THREE, "phi_rad": np.ones(3)})) == 3
+    assert len(granted(showers, "unknown").generate({**THREE, "pdg_id": np.full(3, 22)})) == 3
+
+
+def test_particles_that_are_not_told_apart_come_together(showers: Showers) -> None:
+    model = granted(showers, "e-,gamma")
+    with pytest.raises(ConfigError, match="knows nothing of pdg_id, so it cannot make gamma alone"):
+        model.generate({**THREE, "pdg_id": np.full(3, 22)})
+    assert len(model.generate({**THREE, "pdg_id": np.array([11, 22, 11])})) == 3
 
 
 # -- model files --------------------------------------------------------------------------------
@@ -642,7 +788,8 @@ def test_weights_that_are_no_numbers_are_refused(trained, tmp_path: Path) -> Non
 def test_models_of_other_kinds_say_where_they_belong(trained) -> None:
     with pytest.raises(ModelFileError, match=r"is a generator, .* hepbridge generate"):
         load(str(trained[1]))
-    with pytest.raises(ModelFileError, match=r"is a refiner, .* hepbridge refine"):
-        load_generator(locate("squirels-small"))
+    for name in (locate("squirels-small"), "squirels-small"):
+        with pytest.raises(ModelFileError, match=r"is a refiner, .* hepbridge refine"):
+            load_generator(name)
     with pytest.raises(ModelFileError, match="is a generator"):
         load_unfolding(trained[1])

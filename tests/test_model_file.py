@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,8 +13,10 @@ from safetensors import safe_open
 
 from hepbridge.core.errors import ConfigError, ModelFileError, OutputError
 from hepbridge.data import sample
+from hepbridge.systems.generation.model_file import load_generator
 from hepbridge.systems.model_file import FORMAT_VERSION, Model, load, locate, read_header
 from hepbridge.systems.recipe import load_recipe
+from hepbridge.systems.unfolding.model_file import load_unfolding
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("model-v*.safetensors"))
@@ -78,6 +81,18 @@ def test_a_file_of_showers_is_no_model() -> None:
         ModelFileError, match=r"is a file of showers \(calochallenge\), not a model"
     ):
         load(sample.path("gflash", 20))
+
+
+def test_another_hdf5_file_is_no_model_either(tmp_path: Path) -> None:
+    """It is not called truncated, whatever its name."""
+    path = tmp_path / "m.safetensors"
+    with h5py.File(path, "w") as file:
+        file["numbers"] = np.arange(3)
+    for read in (load_generator, load_unfolding):
+        with pytest.raises(
+            ModelFileError, match=r"is an HDF5 file, .* and no (gen|mod).*; name ano"
+        ):
+            read(path)
 
 
 def test_names_and_paths() -> None:

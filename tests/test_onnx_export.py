@@ -330,6 +330,7 @@ def test_a_strange_contract_is_refused(
     ("options", "message"),
     [
         ({"target": "ort-1.9"}, r"unknown target 'ort-1.9'; did you mean 'ort-1"),
+        ({"target": "foo"}, r"unknown target 'foo'\. Allowed: ort, "),
         ({"target": "par04"}, "is for generators: .* refiner"),
         ({"target": "ddml-grid"}, "is for generators"),
         ({"member": 1}, "there is no member 1"),

@@ -18,7 +18,7 @@ from hepbridge.core.files import file_digest
 from hepbridge.data.cells import CellLayer, PolarCells
 from hepbridge.data.geometry import Geometry
 from hepbridge.deploy.onnx.check import session_of
-from hepbridge.deploy.onnx.contract import contract_path
+from hepbridge.deploy.onnx.contract import contract_of, contract_path
 from hepbridge.deploy.onnx.generator import OnnxGenerator
 from hepbridge.deploy.onnx.generator_check import generator_agreement
 from hepbridge.deploy.onnx.generator_contract import read_generator_contract
@@ -26,6 +26,7 @@ from hepbridge.deploy.onnx.generator_export import export_generator, host_of
 from hepbridge.deploy.onnx.refiner import OnnxRefiner
 from hepbridge.deploy.onnx.targets import target_of
 from hepbridge.systems.generation.model_file import GeneratorModel
+from hepbridge.systems.model_file import load
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -326,8 +327,12 @@ def test_contract_round_trip(tilted: GeneratorModel, exported: Path) -> None:
 
 
 def test_refiners_and_generators_are_told_apart(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"no contract of version 1 .*format"):
+    with pytest.raises(ModelFileError, match="is a generator: use OnnxGenerator"):
         OnnxRefiner(exported)
+    refiner = contract_of(load("squirels-small"), target_of("ort"), 0, "r.onnx")
+    (tmp_path / "r.json").write_text(refiner.text(), encoding="utf-8")
+    with pytest.raises(ModelFileError, match="is a refiner: use OnnxRefiner"):
+        OnnxGenerator(tmp_path / "r.onnx")
     (tmp_path / "m.onnx").write_bytes(exported.read_bytes() + b"\0")
     (tmp_path / "m.json").write_bytes(contract_path(exported).read_bytes())
     with pytest.raises(ModelFileError, match="not the file of its contract"):
@@ -441,6 +446,18 @@ def test_wrong_arrays(
     given = {k: v for k, v in {**drawn(tilted, 3), **change}.items() if v is not None}
     with pytest.raises(DataError, match=message):
         OnnxGenerator(exported)(given)
+
+
+def test_conditions_and_ids_that_are_none(exported: Path) -> None:
+    ids, given = np.zeros((3, 2), np.uint64), np.full(3, 1e4)
+    known = {name: given for name in ("incident_energy", "theta_rad", "phi_rad")}
+    for conditions, event_ids, message in (
+        (given, ids, "must be a mapping of names"),
+        ({**known, "phi_rad": given[:2]}, ids, "must have the same length N"),
+        (known, ids[:, 0], r"integers >= 0 of shape \(3, 2\)"),
+    ):
+        with pytest.raises(DataError, match=message):
+            OnnxGenerator(exported).generate(conditions, event_ids)
 
 
 def test_a_missing_condition_is_named(exported: Path) -> None:

@@ -118,7 +118,7 @@ def _kind(recipe: str, fast: list[Path], full: list[Path]) -> tuple[Any, Any, li
         return train_generator, load_generator, [full]
     if recipe not in recipes.names():
         both = f"{', '.join(recipes.names())}; generators: {', '.join(recipes.names('generation'))}"
-        raise ConfigError(f"unknown recipe {recipe!r}; available: {both}")
+        raise recipes.unknown(recipe, both)
     if not fast:
         raise ConfigError(
             f"recipe {recipe!r} trains a refiner, which needs fast showers: pass --fast, or take a "

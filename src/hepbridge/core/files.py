@@ -24,6 +24,7 @@ from hepbridge.core.errors import OutputError
 __all__ = [
     "adopt",
     "atomic_path",
+    "check_ordinary",
     "check_output",
     "file_digest",
     "replaced_folder",
@@ -40,10 +41,7 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     Raises OutputError if it exists (unless ``overwrite``), is a folder, or lies in no folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file to write")
-    if path.exists() and not path.is_file():
-        raise OutputError(f"{path} is no ordinary file; give another name")
+    check_ordinary(path)
     if os.path.lexists(path) and not overwrite:
         raise OutputError(
             f"{path} exists already; choose another name or pass --overwrite "
@@ -58,6 +56,14 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
             f"cannot write {path}: no permission to write in the folder {path.parent}"
         )
     return path
+
+
+def check_ordinary(path: Path) -> None:
+    """Raise OutputError if something stands at ``path`` that no output ever replaces, such as a folder."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is no ordinary file; give another name")
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hepbridge.core.errors import HepbridgeError, OutputError
-from hepbridge.core.files import adopt
+from hepbridge.core.errors import ConfigError, HepbridgeError, OutputError
+from hepbridge.core.files import adopt, check_ordinary
 from hepbridge.core.registry import Registry
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 RESULT = "result"  # what a manifest says of the file itself, beside the request
+_MOST = 1_000_000  # pieces of one job: memory and a folder hold no more of them
 _AHEAD = 4  # pieces for each worker that are handed out before the first one is back
 
 
@@ -93,11 +94,17 @@ class Piece:
 
 
 def chunks(n: int, size: int) -> list[Chunk]:
-    """All rows in order, in chunks of ``size``; the last may be shorter.
+    """All rows in order, in chunks of ``size``; the last may be shorter. Raises ConfigError if they
+    would be more than a million.
 
     >>> chunks(5, 2)
     [Chunk(start=0, stop=2), Chunk(start=2, stop=4), Chunk(start=4, stop=5)]
     """
+    if (count := -(-n // size)) > _MOST:
+        raise ConfigError(
+            f"{n:,} rows are {count:,} pieces of work of {size:,} rows, and at most {_MOST:,} are "
+            "allowed; ask for fewer rows, in several files with other seeds, or for larger pieces"
+        )
     return [Chunk(start, min(start + size, n)) for start in range(0, n, size)]
 
 
@@ -150,8 +157,9 @@ def work_to_do(
 ) -> bool:
     """False if ``output`` holds the answer to this very request already.
 
-    Raises OutputError if another file stands there and ``overwrite`` is not set.
+    Raises OutputError if another file stands there and ``overwrite`` is not set, or no file at all.
     """
+    check_ordinary(output)
     if not output.exists() or overwrite:
         return True
     try:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hepbridge.core.errors import DataError
 from hepbridge.core.units import GEV, MEV
+from hepbridge.data.conditions import check_values, checked_ids, floats
 from hepbridge.data.geometry import SQUIRELS, Geometry
 
 __all__ = ["Showers", "dataset_uid", "make_event_ids", "require_showers", "row_ids", "to_mev"]
@@ -68,8 +69,8 @@ class Showers:
         """
         if unit not in UNITS:
             raise DataError(f"{where}: unit {unit!r} is unknown; allowed: {', '.join(UNITS)}")
-        energy = _floats(incident_energy, "incident_energy", where)
-        values = _floats(cells, "cells", where)
+        energy = floats(incident_energy, "incident_energy", where)
+        values = floats(cells, "cells", where)
         if len(values) == 0:
             raise DataError(f"{where}: holds no showers")
         values = values.reshape(len(values), -1)
@@ -97,16 +98,8 @@ class Showers:
         if weight is not None and not np.isfinite(weight).all():
             row = first_row + _first(~np.isfinite(weight))
             raise DataError(f"{where}: weights must be finite; row {row} is not")
-        if event_ids is None:
-            ids = make_event_ids(cells32, energy)
-        else:
-            given = np.asarray(event_ids)
-            if given.shape != (len(cells32), 2) or given.dtype.kind not in "iu" or given.min() < 0:
-                raise DataError(
-                    f"{where}: event ids must be integers >= 0 of shape ({len(cells32)}, 2) = "
-                    f"(data-set uid, row), got shape {given.shape} of {given.dtype}"
-                )
-            ids = given.astype(np.uint64)
+        made = make_event_ids(cells32, energy) if event_ids is None else event_ids
+        ids = checked_ids(made, len(cells32), where)
         return cls(cells32, named, geometry, ids, weight, kept, dict(meta or {}))
 
     def __len__(self) -> int:
@@ -189,18 +182,8 @@ def make_event_ids(cells: NDArray[np.float32], energy: NDArray[np.float64]) -> N
     return row_ids(dataset_uid(energy, cells, cells), 0, len(cells))
 
 
-def _floats(value: ArrayLike, name: str, where: str) -> NDArray[Any]:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of different lengths
-        raise DataError(f"{where}: {name} is no array of numbers ({error})") from error
-    if array.dtype.kind not in "fiu":
-        raise DataError(f"{where}: {name} must be numbers, got dtype {array.dtype}")
-    return np.atleast_1d(array)
-
-
 def _column(value: ArrayLike, name: str, where: str) -> NDArray[np.float64]:
-    return _floats(value, name, where).reshape(-1).astype(np.float64)
+    return floats(value, name, where).reshape(-1).astype(np.float64)
 
 
 def _first(mask: NDArray[np.bool_]) -> int:
@@ -217,16 +200,7 @@ def _check(
     def at(mask: NDArray[np.bool_]) -> int:
         return first_row + _first(mask)
 
-    for name, value in conditions.items():
-        bad = ~np.isfinite(value)
-        if bad.any():
-            raise DataError(f"{where}: {name} must be finite; row {at(bad)} is {value[bad][0]}")
-    energy = conditions["incident_energy"]
-    if (energy <= 0).any():
-        raise DataError(
-            f"{where}: incident energies must be positive; row {at(energy <= 0)} is "
-            f"{energy[energy <= 0][0]:g} MeV"
-        )
+    check_values(conditions, where, first_row)
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         sums = cells.sum(axis=1, dtype=np.float64)
     if not np.isfinite(sums).all():

@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepbridge import __version__
-from hepbridge.core.errors import ConfigError, DomainError, ModelFileError
+from hepbridge.core.errors import ConfigError, DomainError
 from hepbridge.core.jobs import Chunk, Request, cores
 from hepbridge.core.units import GEV
 from hepbridge.data.geometry import Geometry
 from hepbridge.deploy.trained import Trained
-from hepbridge.simulate.beam import PDG, Beam
+from hepbridge.simulate.beam import Beam
 from hepbridge.simulate.beam_file import Outcome, checked_number, checked_output, write_beam_file
 from hepbridge.simulate.gun import Gun
 from hepbridge.systems.generation.draw import draw_cells, outside
+from hepbridge.systems.generation.granted import check_beam, particles_of
 from hepbridge.systems.generation.model_file import GeneratorModel, load_generator
 from hepbridge.systems.tiles import TILE
 
@@ -31,7 +32,6 @@ CHUNK = 16 * TILE  # rows of one piece of work, at most: minutes of a slow gener
 _LOOK = 1 << 16  # rows of the beam that are compared with the trained ranges at once
 
 _BEAM = ("incident_energy", "theta_rad", "phi_rad", "x_mm", "y_mm", "pdg_id")
-_RECORDED = {"theta_rad": "theta_deg", "phi_rad": "phi_deg"}  # conditions as a `Gun` records them
 
 
 def generate_file(
@@ -143,45 +143,19 @@ def gun_for(
         ConfigError: an option that is not understood, or a beam that the model knows nothing of.
         ModelFileError: another particle than that of the training.
     """
-    trained = model.domain.particle.split(",")
-    known = all(name in PDG for name in trained)
     if particle is None:
-        particle = model.domain.particle if known else "e-"
+        particle = ",".join(particles_of(model)) or "e-"
     gun = Gun.of(
         model.geometry, energies, particle=particle, theta=theta, phi=phi, impact=impact, seed=seed
     )
-    if known and (wrong := [name for name in gun.particles if name not in trained]):
-        raise ModelFileError(
-            f"the model was trained for particle {model.domain.particle!r}, not for "
-            f"{', '.join(wrong)}; use a model for that particle"
-        )
     names = model.recipe.model.named_conditions()
     if other := [name for name in names if name not in _BEAM]:
         raise ConfigError(
             f"the model needs the condition{'s' if len(other) > 1 else ''} {', '.join(other)}, which "
             "no beam has; generate in Python: hepbridge.load_generator(…).generate(conditions)"
         )
-    _check_fixed(model, gun, names)
+    check_beam(model, gun)
     return gun
-
-
-def _check_fixed(model: GeneratorModel, gun: Gun, names: list[str]) -> None:
-    """Raise ConfigError if something that the model takes for granted is not as in its training."""
-    full, record = model.domain.full, gun.record()
-    for name in ("theta_rad", "phi_rad", "x_mm", "y_mm"):
-        entry = _RECORDED.get(name, name)
-        taught = str(full.get(entry, "fixed:0"))
-        if name not in names and record[entry] != taught:
-            raise ConfigError(
-                f"the model knows nothing of {name}: it was trained with {entry} {taught}, and the beam "
-                f"has {record[entry]}; ask for that, or train a generator with this condition "
-                "(model.conditions)"
-            )
-    if "pdg_id" not in names and len(gun.particles) != len(model.domain.particle.split(",")):
-        raise ConfigError(
-            f"the model knows nothing of pdg_id, so it cannot make {', '.join(gun.particles)} alone "
-            f"or apart: it was trained for {model.domain.particle}"
-        )
 
 
 @dataclass(frozen=True)

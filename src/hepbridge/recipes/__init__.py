@@ -9,7 +9,14 @@ from typing import Any
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.yaml_text import parse_yaml
 
-__all__ = ["load", "names"]
+__all__ = ["load", "names", "unknown"]
+
+_GROUPS = {
+    "": "refiners: hepbridge.train (hepbridge train {} --fast … --full …)",
+    "generation": "generators: hepbridge.train_generator (hepbridge train {} --full …)",
+    "unfolding": "unfoldings: hepbridge unfold train {} --response …",
+}
+"""By the folder of the recipes: what they train, and with what."""
 
 
 def names(group: str = "") -> list[str]:
@@ -30,10 +37,11 @@ def load(
     """The recipe of a name, changed by a YAML file and then by ``key.sub=value`` overrides.
 
     Values of overrides are YAML (``training.steps=500``, ``model.transport=null``). Mappings are
-    merged key by key. Raises ConfigError on an unknown name, an unreadable file or bad syntax.
+    merged key by key. Raises ConfigError on an unknown name or one of another group, an unreadable
+    file or bad syntax.
     """
     if recipe not in names(group):
-        raise ConfigError(f"unknown recipe {recipe!r}; available: {', '.join(names(group))}")
+        raise unknown(recipe, ", ".join(names(group)))
     text = _folder(group).joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
     merged = _mapping(text, f"recipe {recipe!r}")
     if config is not None:
@@ -45,6 +53,14 @@ def load(
     for override in overrides or []:
         merged = _merge(merged, _parse_override(override))
     return merged
+
+
+def unknown(recipe: str, available: str) -> ConfigError:
+    """The error for a recipe that is none of those ``available`` here: it says where it belongs."""
+    for group, words in _GROUPS.items():
+        if recipe in names(group):
+            return ConfigError(f"{recipe!r} is a recipe of {words.format(recipe)}")
+    return ConfigError(f"unknown recipe {recipe!r}; available: {available}")
 
 
 def _folder(group: str) -> Any:

@@ -6,6 +6,7 @@ Who makes the showers (a simulation, a generator) is a `Maker`; all else is the 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -118,11 +119,13 @@ def write_beam_file(
             "shards cannot overwrite, because none knows which file another one just made; delete "
             "the old output first"
         )
-    todo = chunks(n, _size(maker, chunk))
-    mine = todo[len(todo) * index // count : len(todo) * (index + 1) // count]
+    size = _size(maker, chunk)
     if not work_to_do(output, request, io.read_manifest, overwrite=overwrite):
         return "complete"
     check_output(output, overwrite=overwrite)
+    _check_room(n, maker.geometry.n_cells, output)
+    todo = chunks(n, size)
+    mine = todo[len(todo) * index // count : len(todo) * (index + 1) // count]
     if mine:
         maker.begin(gun, Chunk(mine[0].start, mine[-1].stop))
     with together(output, request, io.read_manifest), ExitStack() as stack:
@@ -165,7 +168,9 @@ def checked_number(n: int | None, gun: Gun) -> int:
     if n is None and size is None:
         raise ConfigError("the number of showers is missing: pass --n, or energies file:E.h5")
     n = size if n is None else n
-    assert n is not None
+    if not isinstance(n, int | np.integer):
+        raise ConfigError(f"the number of showers must be a whole number, not {n!r}")
+    n = int(n)
     if n < 1:
         raise ConfigError(f"the number of showers must be at least 1, not {n}")
     if size is not None and n > size:
@@ -237,6 +242,16 @@ def _showers(maker: Maker, gun: Gun, chunk: Chunk, cells: NDArray[np.float32]) -
         first_row=chunk.start,
         allow_empty_showers=True,
     )
+
+
+def _check_room(n: int, n_cells: int, output: Path) -> None:
+    """Raise OutputError if the pieces would not fit on the disk even if it were empty."""
+    needed, whole = 4 * n * n_cells, shutil.disk_usage(output.parent).total
+    if needed > whole:
+        raise OutputError(
+            f"{n:,} showers of {n_cells:,} cells take {needed / 1e9:,.0f} GB while they are made, and "
+            f"the disk of {output} has {whole / 1e9:,.0f} GB in all; ask for fewer showers"
+        )
 
 
 def _size(maker: Maker, chunk: int | None) -> int:

@@ -62,7 +62,7 @@ def distribution(
     """
     forms = {"fixed": "fixed:A", "uniform": "uniform:A-B", "log": "log:A-B"}
     wanted = f"{what} {text!r}: write {' or '.join(forms[k] for k in kinds)} ({unit})"
-    match = _SPEC.fullmatch(text.strip())
+    match = _SPEC.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None or match[1] not in kinds:
         raise ConfigError(wanted)
     kind, low = match[1], float(match[2])
@@ -146,7 +146,7 @@ def energies(text: str) -> Energies | FileEnergies:
         ConfigError: another form, numbers that are no energies, a range that is reversed.
         DataError: a file without energies.
     """
-    if text.startswith("file:"):
+    if isinstance(text, str) and text.startswith("file:"):
         return FileEnergies.of(text.removeprefix("file:"))
     try:
         law = distribution(

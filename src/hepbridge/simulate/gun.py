@@ -128,6 +128,10 @@ class Gun:
 
 
 def _particles(text: str) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise ConfigError(
+            f"particle {text!r}: write a name, or several with commas; allowed: {', '.join(PDG)}"
+        )
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in PDG:
@@ -160,7 +164,7 @@ def _impact(text: str, target: Detector | Geometry) -> tuple[Distribution, Distr
         return _middle(nx, px), _middle(ny, py)
     try:
         x, y = (float(number) for number in text.split(","))
-    except ValueError:
+    except (ValueError, AttributeError):  # the latter: no text
         raise ConfigError(f"impact {text!r}: write axis, cell or X,Y (mm), e.g. 5,-2.5") from None
     if isinstance(target, Detector) and not target.envelope().contains(x, y):
         raise ConfigError(

@@ -18,6 +18,7 @@ from hepbridge.systems.refiner import varying
 __all__ = [
     "LOOK",
     "MARGIN",
+    "beyond_span",
     "check_domain",
     "check_response",
     "names_of",
@@ -153,7 +154,7 @@ def outside_spans(
         _say(message, done, strict=strict, warn=warn)
     for name, span in domain.conditions.items():
         values = conditions[name]
-        beyond = _beyond(name, values, span)
+        beyond = beyond_span(name, values, span)
         if beyond.any():
             row = int(np.flatnonzero(beyond)[0])
             message = (
@@ -181,7 +182,9 @@ def reach(span: tuple[float, float]) -> float:
     return (high - low) / 2 * (1 + 2 * MARGIN) + 1e-6 * max(abs(low), abs(high), 1e-6)
 
 
-def _beyond(name: str, values: NDArray[np.float64], span: tuple[float, float]) -> NDArray[np.bool_]:
+def beyond_span(
+    name: str, values: NDArray[np.float64], span: tuple[float, float]
+) -> NDArray[np.bool_]:
     """Mask (N,) of values outside a range; an azimuth may be written with any number of turns."""
     apart = values - (span[0] + span[1]) / 2
     if name == "phi_rad":

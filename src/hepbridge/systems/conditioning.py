@@ -123,6 +123,8 @@ def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
 def chosen(wanted: list[str] | str, fast: Showers, full: Showers) -> list[str]:
     """The further conditions that a training uses; ``auto``: those that vary in the full sample.
 
+    A generator has no fast showers: then ``fast`` is ``full``.
+
     Raises DataError if a named one is missing, ConfigError if it is the incident energy.
     """
     if wanted == "auto":
@@ -134,7 +136,8 @@ def chosen(wanted: list[str] | str, fast: Showers, full: Showers) -> list[str]:
     assert not isinstance(wanted, str)
     if ENERGY in wanted:
         raise ConfigError("the incident energy is always a condition; name the others only")
-    for side, showers in (("fast", fast), ("full", full)):
+    sides = {"full": full} if fast is full else {"fast": fast, "full": full}
+    for side, showers in sides.items():
         lacking = [name for name in wanted if name not in showers.conditions]
         if lacking:
             raise DataError(

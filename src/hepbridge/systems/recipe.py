@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -88,7 +88,8 @@ def checked(model: type[BaseModel], record: dict[str, Any], prefix: str) -> Any:
 def _keys(model: type[BaseModel], block: tuple[Any, ...]) -> list[str]:
     """The keys that a block of a recipe may have."""
     for name in block:
-        inner = model.model_fields[name].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)  # it has keys
-        model = inner
+        kind = model.model_fields[name].annotation
+        for inner in (kind, *get_args(kind)):  # a block, or one that may be null
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
     return [*model.model_fields]

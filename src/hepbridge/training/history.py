@@ -43,9 +43,9 @@ class History:
 class Logbook:
     """Writes records as JSON lines, and to TensorBoard if asked.
 
-    The file is begun with the first record, or by `begin`: a training that fails before leaves
-    nothing. It is first rewritten from ``history``: on resume it holds exactly what the checkpoint
-    knows, so that no step appears twice.
+    The file is begun with the first record, or by `finish`: a training that fails before leaves
+    nothing, and one without steps has none. It is first rewritten from ``history``: on resume it
+    holds exactly what the checkpoint knows, so that no step appears twice.
     """
 
     def __init__(self, path: Path | None, history: History, *, tensorboard: bool = False) -> None:
@@ -55,14 +55,20 @@ class Logbook:
         for record in self._past:
             self._draw(record)
 
-    def begin(self) -> None:
-        """Replace the file that an earlier training left, if that has not been done yet."""
+    def finish(self) -> None:
+        """Replace the file that an earlier training left; without any record it goes."""
+        if self._past or self._file is not None:
+            self._begin()
+        elif self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
         if self._path is not None and self._file is None:
             write_text(self._path, "".join(json.dumps(r) + "\n" for r in self._past))
             self._file = self._path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
-        self.begin()
+        self._begin()
         if self._file is not None:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()

@@ -154,7 +154,7 @@ class _Training:
                 f"{store.path} belongs to another training: it has reached phase "
                 f"{state.entered[-1][0]!r}, but now there are only {index} phases"
             )
-        self.logbook.begin()
+        self.logbook.finish()
         self._stop_if_asked(None)
 
     def _train(self, phase: Phase, *, resumed: bool) -> None:

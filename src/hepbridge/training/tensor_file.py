@@ -25,6 +25,7 @@ from hepbridge.core.files import atomic_path
 __all__ = ["TensorFile", "content_digest"]
 
 _DIGEST = "digest"
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,21 @@ class TensorFile:
         return header
 
     def _unreadable(self, path: str | Path, error: Exception) -> ModelFileError:
+        if _is_hdf5(path):
+            return ModelFileError(
+                f"{path} is an HDF5 file, such as one of showers, and no {self.what}; name another file"
+            )
         return ModelFileError(
             f"{path} is not a readable {self.what} ({error}); it may be truncated: {self.advice}"
         )
+
+
+def _is_hdf5(path: str | Path) -> bool:
+    try:
+        with open(path, "rb") as handle:
+            return handle.read(len(_HDF5)) == _HDF5
+    except OSError:
+        return False
 
 
 def content_digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -33,6 +33,11 @@ __all__ = [
     "validity_of",
 ]
 
+_KINDS = {
+    "hepbridge-onnx": "a refiner: use OnnxRefiner (hepbridge.OnnxRefiner)",
+    "hepbridge-onnx-generator": "a generator: use OnnxGenerator (hepbridge.deploy.onnx.generator)",
+}  # by the format of the contract
+
 ROWS = "rows"  # name of the dynamic axis
 APART = 10.0  # a shower whose response is off by this factor is none, or in another unit
 _UNITS = {"mm": "mm", "rad": "rad", "deg": "deg"}
@@ -191,6 +196,9 @@ def parsed(path: str | Path, kind: type[C]) -> C:
             f"the contract {path} cannot be read ({error}); it belongs beside the ONNX file"
         ) from error
     except ValidationError as error:
+        for item in error.errors():
+            if item["loc"] == ("format",) and str(item["input"]) in _KINDS:
+                raise ModelFileError(f"the model of {path} is {_KINDS[item['input']]}") from error
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "JSON"
         raise ModelFileError(

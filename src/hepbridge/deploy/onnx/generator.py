@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hepbridge.core.errors import ConfigError, DataError
 from hepbridge.core.rng import event_normal
+from hepbridge.data.conditions import checked_ids, given_conditions
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.deploy.onnx.check import belonging, session_of
@@ -91,11 +92,15 @@ class OnnxGenerator:
             conditions: ``incident_energy`` (N,), MeV, and those of the contract; more are kept.
             event_ids: (N, 2), keys of the noise.
 
-        Raises DataError if a condition is missing, or as the call on arrays does.
+        Raises DataError if conditions or event ids are not what they should be, if a condition is
+        missing, or as the call on arrays does.
         """
+        where = "the generator"
+        conditions = given_conditions(conditions, where)
         names = [name for name, shape in self._shapes.items() if not shape]
         if missing := [name for name in names if name not in conditions]:
             raise DataError(f"the model needs the condition {missing[0]} of every shower")
+        event_ids = checked_ids(event_ids, len(conditions["incident_energy"]), where)
         geometry = Geometry.from_dict(self.contract.geometry)
         n, step = len(event_ids), _BATCH if isinstance(self._rows, str) else self._rows
         cells = np.empty((n, geometry.n_cells), dtype=np.float32)
@@ -115,6 +120,6 @@ class OnnxGenerator:
             columns={"outside_domain": outside} if outside.any() else {},
             event_ids=event_ids,
             meta={"generated_by": self.contract.method, "particle": self.contract.particle},
-            where="the generator",
+            where=where,
             allow_empty_showers=True,
         )

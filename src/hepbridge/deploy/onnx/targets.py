@@ -113,6 +113,6 @@ def target_of(name: str, *, generator: bool = False) -> Target:
     every = {**TARGETS, **FOR_GENERATORS}
     if name not in every:
         near = difflib.get_close_matches(name, list(every), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ConfigError(f"unknown target {name!r}{hint} Allowed: {', '.join(every)}")
     return every[name]

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from hepbridge.core.errors import DataError
 from hepbridge.core.rng import event_normal
+from hepbridge.data.conditions import check_values, checked_ids, given_conditions
 from hepbridge.data.showers import Showers, row_ids
 from hepbridge.systems.checks import outside_spans
+from hepbridge.systems.generation.granted import check_conditions
 from hepbridge.systems.generation.model_file import GeneratorModel
 from hepbridge.systems.tiles import TILE, one_thread, padded
 
@@ -36,19 +38,27 @@ def generate(
     trained range are generated with a warning and flagged in the column ``outside_domain``.
 
     Args:
-        conditions: ``incident_energy`` (MeV) and those that the model works with; more are kept.
+        conditions: ``incident_energy`` (MeV) and those that the model works with; more are kept, if
+            they are as in the training, or its files say nothing of them.
         event_ids: (N, 2), keys of the noise; default: the rows of a data set that is named by its
             conditions, so that other conditions have other noise.
         strict: refuse conditions outside the trained range instead.
 
     Raises:
-        DataError: a condition that the model needs is missing. DomainError: as ``strict`` says.
-        ConfigError: there is no such device.
+        DataError: conditions or event ids are not what they should be, or one that the model needs is
+            missing. DomainError: as ``strict`` says.
+        ConfigError: there is no such device, or the model knows nothing of a condition that was
+            another one in its training. ModelFileError: the same of the particle.
     """
-    conditions = {k: np.asarray(v, np.float64).reshape(-1) for k, v in conditions.items()}
-    beyond = outside(model, conditions, strict=strict)
+    where = "the generator"
+    conditions = given_conditions(conditions, where)
+    _needed(model, conditions)
+    check_values(conditions, where)
     if event_ids is None:
         event_ids = _rows_of(conditions)
+    event_ids = checked_ids(event_ids, len(conditions["incident_energy"]), where)
+    check_conditions(model, conditions)
+    beyond = outside(model, conditions, strict=strict)
     cells = draw_cells(model, conditions, event_ids, seed=seed, device=device)
     further = {k: v for k, v in conditions.items() if k != "incident_energy"}
     return Showers.from_arrays(
@@ -59,7 +69,7 @@ def generate(
         columns={"outside_domain": beyond} if beyond.any() else {},
         event_ids=event_ids,
         meta={"generated_by": model.method, "particle": model.domain.particle},
-        where="the generator",
+        where=where,
         allow_empty_showers=True,
     )
 

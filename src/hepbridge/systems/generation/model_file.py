@@ -13,7 +13,7 @@ from hepbridge.core.errors import ModelFileError
 from hepbridge.data.geometry import Geometry
 from hepbridge.systems.generation.generator import Generator
 from hepbridge.systems.generation.recipe import GenerationRecipe
-from hepbridge.systems.model_file import Domain
+from hepbridge.systems.model_file import Domain, locate
 from hepbridge.systems.model_kinds import GENERATOR, KINDS
 from hepbridge.training.tensor_file import TensorFile, content_digest
 
@@ -105,10 +105,11 @@ def is_generator(path: str | Path) -> bool:
 
 
 def load_generator(path: str | Path) -> GeneratorModel:
-    """A generator from its file. Runs no code from it.
+    """A generator from its file, or a shipped one by its name (`locate`). Runs no code from it.
 
     Raises ModelFileError: the file is missing, damaged, foreign, or of an unknown version.
     """
+    path = locate(str(path))
     header, stored = _FILE.header(path, FORMAT_VERSION), _FILE.tensors(path)
     try:
         recipe = GenerationRecipe.model_validate(header["recipe"])

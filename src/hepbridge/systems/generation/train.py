@@ -63,7 +63,8 @@ def train_generator(
         resume: continue from the checkpoint if there is one.
 
     Raises:
-        DataError: the showers cannot be used. ConfigError: the recipe is not valid.
+        DataError: the showers cannot be used. ConfigError: the recipe is not valid, or does not go with
+            the ``teacher``: it has another frame, or no step distils.
         OutputError: the output exists or cannot be written.
         TrainingInterrupted: on SIGINT or SIGTERM, after the state was saved.
     """
@@ -156,8 +157,14 @@ def _phases(model: GeneratorModel, full: Showers, held: Showers, seed: int) -> I
 
 
 def _again(model: GeneratorModel, showers: Showers, seed: int, device: str = "cpu") -> Showers:
-    """Generated showers of the same conditions and events."""
-    return generate(model, showers.conditions, showers.event_ids, seed=seed, device=device)
+    """Generated showers of the same conditions and events.
+
+    The model is asked for those conditions alone that it knows; `generate` may refuse others.
+    """
+    names = ("incident_energy", *model.recipe.model.named_conditions())
+    known = {name: showers.conditions[name] for name in names}
+    made = generate(model, known, showers.event_ids, seed=seed, device=device)
+    return dataclasses.replace(made, conditions=showers.conditions)
 
 
 def _judged(model: GeneratorModel, full: Showers, held: Showers, seed: int) -> dict[str, Any]:
@@ -184,7 +191,17 @@ def _judged(model: GeneratorModel, full: Showers, held: Showers, seed: int) -> d
 
 
 def _following(config: GeneratorConfig, teacher: GeneratorModel) -> GeneratorConfig:
-    """The configuration with the frame of the teacher. Raises ConfigError if that is another one."""
+    """The configuration with the frame of the teacher.
+
+    Raises ConfigError if the teacher has another frame, or no step distils.
+    """
+    if not any(taught for _, taught in config.transports()):
+        steps = [transport for transport, _ in config.transports()]
+        raise ConfigError(
+            "a teacher needs a student: use recipe calo-cfm or caloflow-student, or set "
+            "model.cells.transport=distilled (the steps of this recipe distil nothing: "
+            f"{', '.join(steps) or 'it has no network'})"
+        )
     theirs = teacher.recipe.model
     if (config.frame, config.frame_options) != (theirs.frame, theirs.frame_options):
         raise ConfigError(
