@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE, DETECTOR, ENERGIES = "cylinder-eminus", "calochallenge-2", "uniform:1-10"
 SEEDS = {"train": 2001, "test": 2002}  # of data/README.md
 REFINER = ["training.steps=3000"]
-GENERATOR = ["training.steps=3000"]
+GENERATOR = ["training.steps=2000"]
 SPEED_N = 256
 SETTINGS = ClassifierSettings(seeds=3, curve=())
 

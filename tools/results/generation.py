@@ -34,7 +34,7 @@ from hepbridge.systems.generation.model_file import GeneratorModel
 ROOT = Path(__file__).parents[2]
 SETTINGS = ClassifierSettings(seeds=3, curve=())
 FIRST = "calogan-eplus"
-FEW = ("marginals", "caloflow-teacher", "calo-cfm-teacher", "calo-cfm")
+FEW = ("marginals", "calo-cfm-teacher", "calo-cfm")
 BATCHES = (1, 100, 1000)
 SLOW = 60.0  # s that one call of a generator may take to be timed at a batch size
 
