@@ -50,13 +50,13 @@ def test_second_stage_keeps_the_leading_coordinates_and_sees_them_moved():
     assert gap.max() < 1e-5
 
 
-@pytest.mark.parametrize("framed", [32, 1])
+@pytest.mark.parametrize("framed", [6, 5])
 def test_inverse_undoes_apply(monkeypatch: pytest.MonkeyPatch, framed: int):
-    """With frames, and without, as for more leading coordinates than a sample can tell about."""
+    """With frames, and without, as for very many coordinates; here they are 2 times 3."""
     monkeypatch.setattr(module, "_FRAMED", framed)
     data = pairs()
     flow = trained(data)
-    assert (flow.before is None) == (flow.after is None) == (framed < flow.lead)
+    assert (flow.before is None) == (flow.after is None) == (framed < 6)
     flow.first.steps = flow.then.steps = 50
     back = flow.inverse(flow.apply(data.source, data.conditions), data.conditions)
     torch.testing.assert_close(back, data.source, rtol=0, atol=1e-3)

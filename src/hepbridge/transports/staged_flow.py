@@ -19,7 +19,9 @@ from hepbridge.transports.options import known_options
 __all__ = ["StagedFlow"]
 
 _ROWS = 4096  # moved at once when the second stage is prepared
-_FRAMED = 32  # leading coordinates; more make too many coefficients, in time and for the showers
+_FRAMED = (
+    2**16
+)  # pairs of a leading and another coordinate; to fit more takes longer than the training
 
 
 class StagedFlow(nn.Module):
@@ -36,8 +38,8 @@ class StagedFlow(nn.Module):
     The second stage couples source and target rows that differ in s' a little, and takes the target's.
     That is exact where u does not depend on s', and what u says of s' would be counted twice where it
     does: sums of many coordinates then follow s' too closely. So mean and spread of u given s' are
-    taken out before and put back after, on either side its own (`LocationScale`), unless there are more
-    than 32 leading coordinates: their coefficients would be more than a sample can tell. Where u depends on
+    taken out before and put back after, on either side its own (`LocationScale`), unless that
+    would be more than 65,536 pairs of coordinates: their fit takes longer than the training. Where u depends on
     s' in other ways, raise ``carried_weight`` of the second stage (from 1), so that rows are assigned
     to each other by s' first.
 
@@ -78,7 +80,7 @@ class StagedFlow(nn.Module):
             dim, condition_dims, **{"carried": lead, "carried_weight": 1.0, **(then or {})}
         )
         columns = sum(condition_dims.values())
-        framed = (lead, dim - lead, columns) if lead <= _FRAMED else None
+        framed = (lead, dim - lead, columns) if lead * (dim - lead) <= _FRAMED else None
         self.before = LocationScale(*framed) if framed else None
         self.after = LocationScale(*framed) if framed else None
 
