@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from generation_models import QUANTILE
 from judge import geometric_mean, twin
 from models import showers
 from refine_or_generate_page import figure, page
@@ -45,7 +46,12 @@ GENERATORS = {  # name -> recipe, overrides
         ["model.cells.options.teacher_options.width=256", "model.cells.options.width=256"],
     ),
     "caloflow": ("caloflow-student", ["model.cells.options.train_steps=800"]),
+    "caloflow-quantile": (
+        "caloflow-student",
+        [*QUANTILE, "model.cells.options.train_steps=800"],
+    ),
 }
+KEYS = ("squirels", *(name.replace("-", "_") for name in GENERATORS))
 SPEED_N = 1000
 SHIFT_N, SHIFT = 2000, 0.02  # showers, and by how much their energy is changed
 ENERGY = 50_000.0  # MeV
@@ -101,10 +107,17 @@ def measure(source: Path, work: Path) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "n": len(held),
+        "tiny": {k: tiny(candidates[k]) for k in ("gflash", *(f"{k}_{size}" for k in KEYS))}
+        | {"Geant4": tiny(full[held])},
         "models": about,
         "speed": speed(last, fast[held]),
         "common": common(last),
     }
+
+
+def tiny(showers: Showers) -> float:
+    """Part of the cells with an energy below 10 keV, but not zero."""
+    return float(((showers.cells > 0) & (showers.cells < 0.01)).mean())
 
 
 def generator(name: str, size: int, work: Path, full: Showers, order: np.ndarray) -> GeneratorModel:
