@@ -27,7 +27,7 @@ help:
 	@echo "make results-throughput  time bulk refinement of 10,000 to 10 million showers and write its page"
 	@echo "make results-generation  train and judge the generators on the showers in data/, and write their page"
 	@echo "make results-refine-or-generate  refiner against generators on the SQuIRELS showers"
-	@echo "make results-cylinder  refiner and generator on the 6,480 voxels of a bigger calorimeter"
+	@echo "make results-cylinder  the refiner on the 6,480 voxels of a bigger calorimeter"
 	@echo "make training-size  how many training pairs are needed (before make results)"
 	@echo "make reliability  failure drills and fuzzing in earnest, and their page (at most about 25 minutes)"
 	@echo "make clean    remove caches and build outputs (not .venv)"

@@ -1,10 +1,10 @@
-"""The refiner on a bigger calorimeter, and a generator beside it: docs/results/cylinder.md.
+"""The refiner on a bigger calorimeter: docs/results/cylinder.md.
 
     python tools/results/cylinder.py [--data data] [--work results-work/cylinder] [--from-json]
 
 Electrons of 1–10 GeV in the second detector of the CaloChallenge (6,480 voxels): GFLASH, refined to
-Geant4 with and without a network, and `calo-cfm` from noise, learning from the same showers. The
-GFLASH showers are made here, of the same particles. What is finished is kept in the work folder.
+Geant4 with and without a network. The GFLASH showers are made here, of the same particles. What is
+finished is kept in the work folder.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ from hepbridge.simulate.engines import GFLASH
 from hepbridge.simulate.gflash import simulate
 from hepbridge.simulate.gun import Gun
 from hepbridge.simulate.produce import produce
-from hepbridge.systems.generation.draw import draw_cells, generate
-from hepbridge.systems.generation.train import train_generator
 from hepbridge.systems.inference import refine_cells
+from hepbridge.systems.model_file import Model
 from hepbridge.systems.train import train
 
 ROOT = Path(__file__).parents[2]
 SAMPLE, DETECTOR, ENERGIES = "cylinder-eminus", "calochallenge-2", "uniform:1-10"
 SEEDS = {"train": 2001, "test": 2002}  # of data/README.md
-REFINER = ["training.steps=3000"]
-GENERATOR = ["training.steps=2000"]
+STEPS = 1_500
 SPEED_N = 256
 SETTINGS = ClassifierSettings(seeds=3, curve=())
 
@@ -70,8 +68,7 @@ def measure(data: Path, work: Path) -> tuple[dict[str, Any], dict[str, Showers]]
     fast = {part: _fast(part, len(full[part]), work) for part in SEEDS}
     models = trained(fast["train"], full["train"], work)
     test = full["test"]
-    made = {name: m.refine(fast["test"]) for name, m in models.items() if name != "calo_cfm"}
-    made["calo_cfm"] = generate(models["calo_cfm"], test.conditions, test.event_ids, seed=1)
+    made = {name: model.refine(fast["test"]) for name, model in models.items()}
     found = hb.evaluate(
         test,
         {"gflash": fast["test"], **made},
@@ -84,6 +81,7 @@ def measure(data: Path, work: Path) -> tuple[dict[str, Any], dict[str, Showers]]
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "n": record["n"],
         "train": len(full["train"]),
+        "steps": STEPS,
         "cells": test.geometry.n_cells,
         "hit": float((test.cells > 0).mean()),
         "simulation": str(test.meta.get("simulation", "")),
@@ -109,19 +107,20 @@ def _fast(part: str, n: int, work: Path) -> Showers:
     return hb.load(path)
 
 
-def trained(fast: Showers, full: Showers, work: Path) -> dict[str, Any]:
-    """The refiners and the generator, from their files, or trained and written there."""
-    kept: dict[str, Any] = {"resume": True, "device": "cpu"}
-    out: dict[str, Any] = {
+def trained(fast: Showers, full: Showers, work: Path) -> dict[str, Model]:
+    """The refiners, from their files, or trained and written there."""
+    return {
         name: train(
-            fast, full, recipe=name, overrides=changes, output=work / f"{name}.safetensors", **kept
+            fast,
+            full,
+            recipe=name,
+            overrides=changes,
+            output=work / f"{name}.safetensors",
+            resume=True,
+            device="cpu",
         )
-        for name, changes in (("quantile", []), ("squirels", REFINER))
+        for name, changes in (("quantile", []), ("squirels", [f"training.steps={STEPS}"]))
     }
-    out["calo_cfm"] = train_generator(
-        full, recipe="calo-cfm", overrides=GENERATOR, output=work / "calo-cfm.safetensors", **kept
-    )
-    return out
 
 
 def _worst(rows: list[dict[str, Any]], name: str) -> list[tuple[str, float]]:
@@ -130,7 +129,7 @@ def _worst(rows: list[dict[str, Any]], name: str) -> list[tuple[str, float]]:
     return sorted(far, key=lambda row: -row[1])[:3]
 
 
-def speed(models: dict[str, Any], fast: Showers) -> dict[str, Any]:
+def speed(models: dict[str, Model], fast: Showers) -> dict[str, Any]:
     """µs/shower of each chain on one core, in turn."""
     detector, some = load_detector(DETECTOR), fast[:SPEED_N]
     beam = Beam.of(some.incident_energy, event_ids=some.event_ids)
@@ -141,10 +140,7 @@ def speed(models: dict[str, Any], fast: Showers) -> dict[str, Any]:
     def refined() -> None:
         refine_cells(models["squirels"], gflash(), some.incident_energy, some.event_ids)
 
-    def generated() -> None:
-        draw_cells(models["calo_cfm"], some.conditions, some.event_ids)
-
-    calls = {"GFLASH": gflash, "GFLASH and squirels": refined, "calo-cfm": generated}
+    calls = {"GFLASH": gflash, "GFLASH and squirels": refined}
     with on_one_core():
         found = interleaved(calls, 7)
     return {

@@ -33,15 +33,16 @@ def page(found: dict[str, Any]) -> str:
         f"to 10 GeV in the second detector of the CaloChallenge, {found['cells']:,} voxels of which a shower hits "
         f"{100 * found['hit']:.1f} %; {found['simulation']}. {found['train']:,} showers of Geant4 to train on "
         f"(`data/README.md`), each with a GFLASH shower of the same particle; {found['n']:,} to compare with, and a "
-        "second full simulation of the same particles for the floor. `squirels` and `calo-cfm` are the recipes of "
-        "the 10×10 crystals with fewer steps and no other change: nothing was tuned on this detector.",
+        "second full simulation of the same particles for the floor. `squirels` is the recipe of the 10×10 crystals "
+        f"with {found['steps']:,} steps in place of 25,000 and no other change: nothing was tuned on this "
+        "detector.",
         table(
             ["", "rows above the floor's 95 % quantile", "geometric-mean floor ratio",
              *(f"AUC, {level}" for level in levels), "farthest from the floor", "training (s)"],
             rows,
         ),
-        "`gflash` is the fast simulation as it is, `quantile` the refiner without a network, `calo-cfm` the "
-        f"generator from noise. AUC of boosted trees on shower shapes (floor {floors[levels[0]]['floor_auc']:.3f}, "
+        "`gflash` is the fast simulation as it is, `quantile` the refiner without a network. "
+        f"AUC of boosted trees on shower shapes (floor {floors[levels[0]]['floor_auc']:.3f}, "
         f"standard error up to {max(errors):.3f}); single voxels are too many for it "
         "([evaluation](../evaluation.md#any-calorimeter-point-clouds)).",
         "![Energy against depth, radius, and energy sums](cylinder-showers.png)",
