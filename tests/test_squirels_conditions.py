@@ -221,7 +221,8 @@ def test_frames_between_two_flows_see_moved_vectors() -> None:
     )
     flow = StagedFlow(37, {"position": 2, "scalar": 1}, lead=1, then={"width": 8, "depth": 1})
     columns, s, c = flow._images(sample[:, :36], sample[:, 36:], pairs)
-    u = torch.cat([columns(slice(0, 20)), columns(slice(20, 36))], dim=1)
+    u = torch.cat([columns(torch.arange(20)), columns(torch.arange(20, 36))], dim=1)
+    assert flow._alike(pairs) is None  # conditions turn as well
     assert len(u) == 8 * 50
     assert np.allclose(barycentre(u.numpy()), c[:, :2].numpy(), atol=1e-4)
     assert torch.equal(s[:, 0], c[:, 2])

@@ -28,7 +28,7 @@ def test_finds_the_mean_and_the_variance_of_a_known_model() -> None:
     """Coefficients within four standard errors: sqrt(variance / N) and sqrt(2 / N) of order 1."""
     u, s, c, e = sample(0)
     frame = LocationScale(1, 1, 1)
-    frame.fit(lambda block: u[:, block], s, c)
+    frame.fit(lambda some: u[:, some], s, c)
     truth = torch.tensor([0.0, 0.8, -0.1, 0.0, 0.3, 0.0])
     torch.testing.assert_close(frame.mean[:, 0], truth, rtol=0, atol=4 * 1.3 / N**0.5)
     truth = torch.tensor([0.2, 0.4, 0.0, 0.0, 0.0, 0.0])
@@ -41,18 +41,38 @@ def test_columns_are_fitted_by_themselves(monkeypatch: pytest.MonkeyPatch) -> No
     u, s, c, _ = sample(1)
     columns = torch.cat([u, 1 - 2 * u, u.square()], dim=1)
     whole, parts = LocationScale(1, 3, 1), LocationScale(1, 3, 1)
-    whole.fit(lambda block: columns[:, block], s, c)
+    whole.fit(lambda some: columns[:, some], s, c)
     monkeypatch.setattr(location_scale, "_AT_ONCE", 1)
-    parts.fit(lambda block: columns[:, block], s, c)
+    parts.fit(lambda some: columns[:, some], s, c)
     torch.testing.assert_close(parts.mean, whole.mean)
     torch.testing.assert_close(parts.log_variance, whole.log_variance)
     assert not torch.allclose(whole.mean[:, 0], whole.mean[:, 1])
 
 
+def test_columns_that_are_alike_are_fitted_once() -> None:
+    """Three columns that take turns in three images of the same rows: the same as fitted each."""
+    u, s, c, _ = sample(3)
+    columns = torch.cat([u, 1 - 2 * u, u.square()], dim=1)
+    turned = torch.cat([columns[:, torch.arange(k, k + 3) % 3] for k in range(3)])
+    rows = turned, s.repeat(3, 1), c.repeat(3, 1)
+    each, once = LocationScale(1, 3, 1), LocationScale(1, 3, 1)
+    each.fit(lambda some: turned[:, some], *rows[1:])
+    asked = []
+
+    def given(some: torch.Tensor) -> torch.Tensor:
+        asked.append(some.tolist())
+        return turned[:, some]
+
+    once.fit(given, *rows[1:], torch.zeros(3, dtype=torch.int64))
+    assert asked == [[0]]
+    torch.testing.assert_close(once.mean, each.mean)
+    torch.testing.assert_close(once.log_variance, each.log_variance)
+
+
 def test_inverse_undoes_forward_also_far_away() -> None:
     u, s, c, _ = sample(1)
     frame = LocationScale(1, 1, 1)
-    frame.fit(lambda block: u[:, block], s, c)
+    frame.fit(lambda some: u[:, some], s, c)
     far = 10 * s
     torch.testing.assert_close(frame.inverse(frame(u, far, c), far, c), u, rtol=1e-4, atol=1e-4)
 

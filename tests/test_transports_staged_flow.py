@@ -70,6 +70,16 @@ def test_symmetry_of_the_leading_coordinates_is_renumbered():
         trained(pairs(symmetries=mixing))
 
 
+def test_coordinates_in_one_orbit_are_alike():
+    """By the images of the others alone, if the leading ones stay; else each is by itself."""
+    flow = StagedFlow(5, {"c": 1}, lead=2)
+    turns = torch.tensor([[0, 1, 2, 3, 4], [2, 1, 0, 3, 4]])
+    assert flow._alike(pairs(symmetries=turns)).tolist() == [0, 1, 0]
+    swaps = torch.tensor([[0, 1, 2, 3, 4], [2, 1, 0, 4, 3]])
+    assert flow._alike(pairs(symmetries=swaps)) is None
+    assert flow._alike(pairs()) is None
+
+
 def test_bad_lead():
     with pytest.raises(ConfigError, match="lead must be from 1 to 4, got 5"):
         StagedFlow(5, {}, lead=5)

@@ -41,22 +41,34 @@ class LocationScale(nn.Module):
         self.register_buffer("log_variance", torch.zeros(features, others))
 
     @torch.no_grad()
-    def fit(self, u: Callable[[slice], Tensor], s: Tensor, c: Tensor) -> None:
-        """Learn B and G from rows s (N, lead), c (N, conditions) and u (N, others), of which ``u`` gives
-        some columns at a time: all images of all showers together may not fit into the memory."""
+    def fit(
+        self, u: Callable[[Tensor], Tensor], s: Tensor, c: Tensor, alike: Tensor | None = None
+    ) -> None:
+        """Learn B and G from rows s (N, lead), c (N, conditions) and u (N, others).
+
+        Args:
+            u: gives the columns of some numbers (k,): all images of all showers together may not fit
+                into the memory.
+            alike: (others,) of every column the number of one that has the same values in other rows
+                of equal s and c, so that one fit serves for both; default: none.
+        """
         f = self._features(s, c).double()
         inverse = torch.linalg.pinv(f.T @ f, hermitian=True) @ f.T
-        step = max(1, _AT_ONCE // len(f))
-        for start in range(0, self.mean.shape[1], step):
-            block = slice(start, start + step)
+        every = torch.arange(self.mean.shape[1]) if alike is None else alike
+        own, where = torch.unique(every, return_inverse=True)
+        found = []
+        for block in own.split(max(1, _AT_ONCE // len(f))):
             some = u(block).double()
             mean = inverse @ some
             variance = torch.zeros_like(mean)
             for _ in range(_ROUNDS):
                 weighted = (some - f @ mean).square() * torch.exp(-self._clamp(f @ variance))
                 variance += inverse @ (weighted - 1.0)
-            self.mean[:, block] = mean.float()
-            self.log_variance[:, block] = variance.float()
+            found.append((mean, variance))
+        for buffer, parts in zip(
+            (self.mean, self.log_variance), zip(*found, strict=True), strict=True
+        ):
+            buffer.copy_(torch.cat(parts, dim=1)[:, where])
 
     def forward(self, u: Tensor, s: Tensor, c: Tensor) -> Tensor:
         """v (N, others)."""

@@ -130,7 +130,8 @@ class StagedFlow(nn.Module):
                 ):
                     if frame is None:
                         continue
-                    frame.fit(*self._images(first[:, :rest], x[:, rest:], pairs))
+                    images = self._images(first[:, :rest], x[:, rest:], pairs)
+                    frame.fit(*images, self._alike(pairs))
                     columns = self._columns(x, pairs.conditions)
                     x[:, :rest] = frame.cpu()(first[:, :rest], x[:, rest:], columns)
                     frame.to(where)
@@ -151,15 +152,15 @@ class StagedFlow(nn.Module):
 
     def _images(
         self, u: Tensor, s: Tensor, pairs: Pairs
-    ) -> tuple[Callable[[slice], Tensor], Tensor, Tensor]:
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
         """All symmetry images of the rows u, some columns at a time, of s, and their conditions."""
         c, symmetries = self._columns(u, pairs.conditions), pairs.symmetries
         if symmetries is None:
-            return lambda block: u[:, block], s, c
+            return lambda columns: u[:, columns], s, c
         rest = self.dim - self.lead
 
-        def images(block: slice) -> Tensor:
-            return torch.cat([u[:, image[:rest][block]] for image in symmetries])
+        def images(columns: Tensor) -> Tensor:
+            return torch.cat([u[:, image[:rest][columns]] for image in symmetries])
 
         ss = torch.cat([s[:, image[rest:] - rest] for image in symmetries])
         if not pairs.moves:
@@ -172,6 +173,17 @@ class StagedFlow(nn.Module):
             }
             columns.append(self._columns(u, moved))
         return images, ss, torch.cat(columns)
+
+    def _alike(self, pairs: Pairs) -> Tensor | None:
+        """Of every coordinate behind the leading ones (rest,) the first that an image puts in its place.
+
+        Over all images these have the same values beside the same s and c, if nothing else is moved.
+        """
+        rest, symmetries = self.dim - self.lead, pairs.symmetries
+        if symmetries is None or pairs.moves:
+            return None
+        stay = torch.equal(symmetries[:, rest:], symmetries[:1, rest:].expand(len(symmetries), -1))
+        return symmetries[:, :rest].amin(dim=0) if stay else None
 
     def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
         """The image (N, dim) of ``x`` (N, dim); uses no noise."""
