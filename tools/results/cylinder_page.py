@@ -21,7 +21,7 @@ def page(found: dict[str, Any]) -> str:
         worst = ", ".join(f"{row} {ratio:.0f}×" for row, ratio in model["worst"])
         rows.append([
             f"`{name.replace('_', '-')}`",
-            f"{verdict['above']} of {verdict['of']} (p {p_value(verdict['p_global'])})",
+            f"{verdict['above']} of {verdict['of']} ({p_value(verdict)})",
             f"{model['ratio']:.2f}",
             *(f"{model['auc']['trees'][level]['auc']:.3f}" for level in levels),
             worst,
@@ -47,7 +47,7 @@ def page(found: dict[str, Any]) -> str:
         "([evaluation](../evaluation.md#any-calorimeter-point-clouds)).",
         "![Energy against depth, radius, and energy sums](cylinder-showers.png)",
         "## Time per shower",
-        f"One pinned core ({found['speed']['machine']['cpu']}), in turn.",
+        f"CPU time on one pinned core ({found['speed']['machine']['cpu']}), in turn.",
         table(["chain", "µs/shower"], [[n, f"{us:,.0f}"] for n, us in found["speed"]["us"].items()]),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

@@ -132,7 +132,7 @@ def tests_of(record: dict[str, Any], name: str) -> dict[str, dict[str, dict[str,
 
 
 def speed(data: Path, work: Path, sample: str) -> dict[str, Any]:
-    """ms/shower on one core, generators in turn; those that would take minutes are timed once."""
+    """ms of CPU time per shower on one core, generators in turn; those that would take minutes are timed once."""
     chosen, like = models(data, work, sample), showers(data, sample, "test")
     out: dict[str, Any] = {"machine": state()}
     with on_one_core():
@@ -143,7 +143,7 @@ def speed(data: Path, work: Path, sample: str) -> dict[str, Any]:
             teacher = found["caloflow-teacher"]
             out[str(batch)] = {
                 n: {
-                    "ms": 1e3 * t.median / batch,
+                    "ms": 1e3 * float(np.median(t.cpu)) / batch,
                     "repeats": t.repeats,
                     "cpu_over_wall": t.cpu_over_wall,
                     "faster": ratio(teacher, t).median,

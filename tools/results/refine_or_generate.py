@@ -143,7 +143,7 @@ def _about(method: str, model: Any, rows: str) -> dict[str, Any]:
 
 
 def speed(models: dict[str, Any], fast: Showers) -> dict[str, Any]:
-    """µs/shower on one core; the refiner with the fast simulation that it needs."""
+    """µs of CPU time per shower on one core; the refiner with the fast simulation that it needs."""
     some, detector = fast[:SPEED_N], load_detector("squirels")
     beam = Beam.of(some.incident_energy, event_ids=some.event_ids)
 
@@ -157,7 +157,7 @@ def speed(models: dict[str, Any], fast: Showers) -> dict[str, Any]:
     calls |= {n: _draws(m, some) for n, m in models.items() if n != "squirels"}
     with on_one_core():
         found = interleaved(calls, 10)
-    times = {n: 1e6 * t.median / SPEED_N for n, t in found.items()}
+    times = {n: 1e6 * float(np.median(t.cpu)) / SPEED_N for n, t in found.items()}
     return {"machine": state(), "us": times, "batch": SPEED_N}
 
 

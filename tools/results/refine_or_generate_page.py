@@ -57,8 +57,8 @@ def page(found: dict[str, Any]) -> str:
         "In the published frame of CaloFlow an empty cell is noise of 1 keV under a logit, of which a network "
         "leaves some above the threshold.",
         "## Time per shower",
-        f"One pinned core ({found['speed']['machine']['cpu']}), batch {found['speed']['batch']:,}, in turn; the "
-        "refiner together with the GFLASH that it needs.",
+        f"CPU time on one pinned core ({found['speed']['machine']['cpu']}), batch {found['speed']['batch']:,}, in "
+        "turn; the refiner together with the GFLASH that it needs.",
         table(["chain", "µs/shower"],
               [[n, f"{us:.0f}"] for n, us in found["speed"]["us"].items()]),
         "## What one-to-one buys",
