@@ -53,6 +53,8 @@ def page(found: dict[str, Any]) -> str:
         "[How they work](../generation.md).",
         "## Goals",
         table(["goal", "reached", "met"], goals(samples, found.get("speed"))),
+        "The student's factor is small because the teacher is fast: to draw a coordinate it computes the outputs for "
+        "that coordinate alone, not a whole pass of the network.",
     ]
     for name, record in samples.items():
         low, high = (e / 1000 for e in record["energies"])
