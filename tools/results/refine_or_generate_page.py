@@ -49,9 +49,9 @@ def page(found: dict[str, Any]) -> str:
         *answer(found),
         "![Fidelity against training showers](refine-or-generate.png)",
         "## Fidelity and training",
-        f"AUC of boosted trees (floor), standard error up to {max(errors):.3f}. Budgets are the same at all sizes: 4,000 "
-        "steps of the refiner, 15,000 of `calo-cfm`, most of them of its small network for the energy sum, 6,300 of "
-        "`caloflow`; wall times of trainings that shared two cores.",
+        f"AUC of boosted trees (floor), standard error up to {max(errors):.3f}. Budgets are the same at all "
+        "sizes: 4,000 steps of the refiner, 15,000 of `calo-cfm` and 6,300 of `caloflow`, half of these for the energy "
+        "sum alone; wall times of trainings that shared two cores.",
         table(["method", "training showers", "geometric-mean floor ratio", "AUC low (floor)",
                "AUC high (floor)", "training (s)"], rows),
         "Trees on cells (low) see tiny energies where Geant4 has none: the part of all cells with less "
