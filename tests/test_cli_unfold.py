@@ -166,9 +166,11 @@ def test_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no such file" in bad(3, *go, "none.h5")
     assert "has no table 'detector'" in bad(3, *go, "p.h5")
     assert "no column 'y'" in bad(3, *go, "r.h5", "--observables", "y")
-    assert "unknown recipe 'squirels'; available: cinn" in bad(
-        5, "train", "squirels", "-o", "m.safetensors", "--response", "r.h5"
-    )
+    for name, said in {
+        "squirels": "'squirels' is a recipe of refiners",
+        "none": "unknown recipe 'none'",
+    }.items():
+        assert said in bad(5, "train", name, "-o", "m.safetensors", "--response", "r.h5")
     assert "trained on data" in bad(
         5, "train", "omnifold", "-o", "m.safetensors", "--response", "r.h5"
     )

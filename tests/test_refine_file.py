@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import multiprocessing.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -160,6 +163,43 @@ def test_full_disk_leaves_nothing(folder: Path, tmp_path, monkeypatch) -> None:
 def test_a_dead_worker_is_reported(folder: Path, tmp_path) -> None:
     with pytest.raises(HepbridgeError, match="a worker process died"):
         list(run_local(jobs.pieces(_dies, jobs.chunks(4, 1), tmp_path), rows=4, workers=2))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_waits_until_a_worker_is_started(tmp_path, monkeypatch, capfd, name) -> None:
+    """Another thread takes the signal while a worker is told what to do.
+
+    Fails if signals are blocked in the main thread only: the worker prints a traceback then.
+    """
+    number, begun, end = getattr(signal, name), [], threading.Event()
+    launch = multiprocessing.util.spawnv_passfds
+
+    def interrupted(program, arguments, fds) -> int:
+        pid = launch(program, arguments, fds)
+        if "spawn_main" in str(arguments):  # a worker, and not the tracker of resources
+            begun.append(pid)
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)  # the other thread takes it
+        return pid
+
+    def interrupt(*args) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, interrupt)
+    other = threading.Thread(target=end.wait, daemon=True)
+    other.start()
+    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_local(jobs.pieces(_dies, jobs.chunks(4, 1), tmp_path), rows=4, workers=2))
+    finally:
+        signal.signal(number, before)
+        end.set()
+    for pid in begun:
+        with contextlib.suppress(ChildProcessError):  # the pool waited for it
+            os.waitpid(pid, 0)
+    assert begun and "Traceback" not in capfd.readouterr().err
 
 
 INTERRUPTED = """

@@ -190,7 +190,7 @@ def test_one_process_goes_on_where_two_were_stopped(undisturbed, tmp_path, caplo
 
 @pytest.mark.slow
 def test_two_processes_go_on_where_one_was_stopped(tmp_path) -> None:
-    """The second one has nothing to do, and changes nothing."""
+    """The second one has nothing to do, and changes nothing but the order of a sum (clipping's)."""
 
     def stops(step: int, rng: np.random.Generator) -> torch.Tensor:
         if step == 17:
@@ -204,7 +204,8 @@ def test_two_processes_go_on_where_one_was_stopped(tmp_path) -> None:
         fit([phase], SETTINGS, seed=2, checkpoint=state)
     assert pair(tmp_path) == [0, 0]
     got = load_file(tmp_path / "pair.safetensors")
-    assert all(torch.equal(got[k], v) for k, v in alone.state_dict().items())
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(got[name], value, rtol=1e-6, atol=1e-8)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from hepbridge.core.errors import HepbridgeError
@@ -41,7 +41,7 @@ def run_local(
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
 
             def submit(piece: Piece) -> Future:
-                with _no_interrupts():  # it may start a worker, which inherits that
+                with _no_interrupts():  # it may start a worker
                     return pool.submit(_make, piece)
 
             try:
@@ -65,15 +65,25 @@ def run_local(
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """SIGINT comes after the block, to this thread; processes that start in it never see one."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Signals that end this process come after the block; processes that start in it never see a
+    Ctrl-C.
+
+    A blocked signal is what a new process inherits; but here another thread may take it, and Python
+    then interrupts the main thread all the same, in the midst of telling a worker what to do.
+    """
+    came: list[int] = []
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.callback(lambda: [signal.raise_signal(number) for number in came[:1]])
+            for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+                number = getattr(signal, name, None)
+                if number is not None and callable(signal.getsignal(number)):
+                    before = signal.signal(number, lambda number, frame: came.append(number))
+                    stack.callback(signal.signal, number, before)
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
         yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker = {"makes": False, "ends": False}  # state of a worker process
