@@ -73,7 +73,9 @@ def test_damage_is_noticed_wherever_it_is(content, tmp_path):
 def test_foreign_files_are_refused(tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
-    with pytest.raises(ModelFileError, match="is an HDF5 file, such as one of showers, and no checkpoint"):
+    with pytest.raises(
+        ModelFileError, match="is an HDF5 file, such as one of showers, and no checkpoint"
+    ):
         read_checkpoint(path)
     save_file({"w": torch.zeros(2)}, str(path))
     with pytest.raises(ModelFileError, match="not a training checkpoint of hepbridge"):
