@@ -74,7 +74,7 @@ def _no_interrupts() -> Iterator[None]:
     came: list[int] = []
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
-            stack.callback(lambda: [signal.raise_signal(number) for number in came[:1]])
+            stack.callback(_raise_first, came)
             for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
                 number = getattr(signal, name, None)
                 if number is not None and callable(signal.getsignal(number)):
@@ -84,6 +84,11 @@ def _no_interrupts() -> Iterator[None]:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
         yield
+
+
+def _raise_first(came: list[int]) -> None:
+    if came:
+        signal.raise_signal(came[0])
 
 
 _worker = {"makes": False, "ends": False}  # state of a worker process
