@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtri_exp
 from torch import Tensor
 
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Conditions, Pairs, Phase
-from hepbridge.core.rng import event_normal
+from hepbridge.core.rng import event_normal, stream
 from hepbridge.data.geometry import Geometry
 from hepbridge.data.showers import Showers
 from hepbridge.systems.build_transport import build_transport
@@ -21,6 +22,8 @@ from hepbridge.systems.conditioning import ENERGY, Conditioning
 from hepbridge.systems.refiner import Refiner, SystemConfig
 from hepbridge.systems.squirels_config import SquirelsConfig, elements_of, rings_of
 from hepbridge.transforms.conditional_quantile import Z_MAX, ConditionalQuantile
+from hepbridge.transforms.empty_noise import EmptyNoise
+from hepbridge.transforms.joint_zeros import joint_zeros
 from hepbridge.transforms.marginals import matched
 from hepbridge.transforms.shower_coordinates import ShowerCoordinates, log_energy
 from hepbridge.transports.quantile import Quantile
@@ -28,6 +31,7 @@ from hepbridge.transports.quantile import Quantile
 __all__ = ["Squirels"]
 
 _ROWS = 2048  # moved at once
+_PLACED = 25_000  # fast showers that say where empty cells lie
 _FAR = 4.0  # standard deviations: one shower in 16,000; the tables end at 4.5
 
 
@@ -62,6 +66,8 @@ class Squirels(Refiner):
         rings = rings_of(config, geometry)
         if config.dense == "auto":
             raise ConfigError("dense 'auto' must be resolved on data first (a number of rings)")
+        if config.joint_zeros == "auto":
+            raise ConfigError("joint_zeros 'auto' must be resolved on data first (true or false)")
         self.coordinates = ShowerCoordinates(rings.tolist(), dense=config.dense)
         n = self.coordinates.dim
         self.symmetric = config.symmetry == "declared"
@@ -92,6 +98,9 @@ class Squirels(Refiner):
             self.transport = build_transport(
                 config.transport, config.options, len(cells), n, dims, config.sum_weight
             )
+        self.empty_noise: EmptyNoise | None = None
+        if config.joint_zeros:
+            self.empty_noise = EmptyNoise(n - len(cells), cells.tolist())
         self.matched: ConditionalQuantile | None = None
         if config.match_marginals and self.transport is not None:
             self.matched = copy.deepcopy(self.quantile.target)
@@ -136,7 +145,18 @@ class Squirels(Refiner):
             # the frame knows which are empty; what is never finite stays so
             state = side.state_dict()
             side.load_state_dict({**state, "atom": (state["atom"] == 1).to(state["atom"])})
+        if self.empty_noise is not None:
+            some = fast[np.linspace(0, len(fast) - 1, min(len(fast), _PLACED)).astype(np.int64)]
+            self._fit_noise(self.empty_noise, some, seed)
         self._start_matching()
+
+    def _fit_noise(self, noise: EmptyNoise, fast: Showers, seed: int) -> None:
+        """What the sums of a fast shower say of where its empty cells lie."""
+        z, bound, empty = self._placed("fast", fast, seed)
+        n = self.coordinates.n_cells
+        own = ndtri_exp(np.minimum(log_ndtr(z[:, :n]) - log_ndtr(bound[:, :n]), -1e-12))
+        sums, c = torch.from_numpy(z[:, n:]), self.conditions(fast)[ENERGY].double()
+        noise.fit(torch.from_numpy(own), torch.from_numpy(empty[:, :n]), sums, c)
 
     def learn_from(self, teacher: Refiner) -> None:
         assert isinstance(teacher, Squirels)
@@ -145,6 +165,8 @@ class Squirels(Refiner):
         self.std.copy_(teacher.std)
         if self.further is not None and teacher.further is not None:
             self.further.load_state_dict(teacher.further.state_dict())
+        if self.empty_noise is not None and teacher.empty_noise is not None:
+            self.empty_noise.load_state_dict(teacher.empty_noise.state_dict())
         self.transport.adopt(teacher.transport)
         self._start_matching()
 
@@ -175,7 +197,23 @@ class Squirels(Refiner):
 
     def normal(self, fast: Showers, full: Showers, seed: int) -> tuple[Tensor, Tensor]:
         """Both samples in normal space (N, dim), zeros spread: what the transport learns from."""
-        return self._normal("fast", fast, seed), self._normal("full", full, seed)
+        source = self._normal("fast", fast, seed)
+        if self.empty_noise is None:
+            return source, self._normal("full", full, seed)
+        return source, torch.from_numpy(self._placed("full", full, seed)[0].astype(np.float32))
+
+    def _placed(
+        self, name: str, showers: Showers, seed: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Normal coordinates (N, dim) with what is empty placed as the rest of the shower says, the
+        thresholds of what is, and which are."""
+        y, c = self._coordinates(showers), self.conditions(showers)
+        bound = self._spread(name, y, c, torch.full_like(y, Z_MAX)).double().numpy()
+        empty = torch.isneginf(y).numpy()
+        images = self._images()[: 1 if self.further is not None else None].numpy()
+        condition = c[ENERGY].reshape(-1).numpy()
+        rng = stream(seed, "joint zeros", name)
+        return joint_zeros(bound, empty, condition, images, rng), bound, empty
 
     def _normal(self, name: str, showers: Showers, seed: int) -> Tensor:
         noise = _dequantise(showers, seed, name, self.coordinates.dim)
@@ -183,6 +221,19 @@ class Squirels(Refiner):
 
     def _to_normal(self, name: str, y: Tensor, c: Conditions, noise: Tensor) -> Tensor:
         """Normal coordinates (N, dim) of coordinates of the fast or of the full side."""
+        if self.empty_noise is not None and name == "fast":
+            n, energy = self.coordinates.n_cells, c[ENERGY].reshape(-1)
+            if self.further is None:
+                sums = self.quantile.source.forward_last(y[:, n:], energy, noise[:, n:])
+            else:
+                sums = self._spread(name, y, c, noise)[:, n:]
+            noise = torch.cat(
+                [self.empty_noise(noise[:, :n], sums, c[ENERGY]), noise[:, n:]], dim=1
+            )
+        return self._spread(name, y, c, noise)
+
+    def _spread(self, name: str, y: Tensor, c: Conditions, noise: Tensor) -> Tensor:
+        """The same with what is empty placed by the noise alone."""
         side = self.quantile.source if name == "fast" else self.quantile.target
         if self.further is not None:
             return self.further.to_normal(name, side, y, c, noise)

@@ -62,6 +62,7 @@ class ConditionalQuantile(nn.Module):
         self.register_buffer("range", torch.tensor([0.0, 1.0]))
         self._forward: ForwardTable | None
         self._inverse: InverseTable | None
+        self._last: tuple[int, ForwardTable] | None
         self._forget()
 
     # -- learning -----------------------------------------------------------------------------
@@ -112,20 +113,32 @@ class ConditionalQuantile(nn.Module):
             self._forward = self._tabulate(ForwardTable)
         return self._forward(values, condition, noise)
 
+    def forward_last(self, values: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
+        """z (N, k) of the last k variables alone, which share no table with the others."""
+        k = values.shape[1]
+        if self._last is None or self._last[0] != k:
+            first = int(self.groups[-k:].min())
+            self._last = k, self._tabulate(ForwardTable, first=first, last=k)
+        return self._last[1](values, condition, noise)
+
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
         """Values (N, d), finite or -inf, of ``z`` (N, d) given ``condition`` (N,)."""
         if self._inverse is None:
             self._inverse = self._tabulate(InverseTable)
         return self._inverse(z, condition)
 
-    def _tabulate(self, kind: type[T]) -> T:
-        """What is computed once from the learned tables, at the first use."""
+    def _tabulate(self, kind: type[T], *, first: int = 0, last: int = 0) -> T:
+        """What is computed once from the learned tables (of the groups from ``first``), at the first use."""
         low, high = self.range.tolist()
         with torch.inference_mode(False):
-            return kind(self.table, self.atom, self.groups, (low, high), z_max=Z_MAX, u_min=_U_MIN)
+            tables, groups = (
+                (self.table[:, first:], self.atom[:, first:]),
+                self.groups[-last:] - first,
+            )
+            return kind(*tables, groups, (low, high), z_max=Z_MAX, u_min=_U_MIN)
 
     def _forget(self) -> None:
-        self._forward, self._inverse = None, None
+        self._forward, self._inverse, self._last = None, None, None
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
         super()._load_from_state_dict(*args, **options)
