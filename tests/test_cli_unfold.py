@@ -168,7 +168,7 @@ def test_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no column 'y'" in bad(3, *go, "r.h5", "--observables", "y")
     for name, said in {
         "squirels": "'squirels' is a recipe of refiners",
-        "none": "unknown recipe 'none'",
+        "none": "unknown recipe 'none'; available: cinn",
     }.items():
         assert said in bad(5, "train", name, "-o", "m.safetensors", "--response", "r.h5")
     assert "trained on data" in bad(

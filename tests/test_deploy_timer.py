@@ -154,3 +154,10 @@ def test_nothing_to_time_is_an_error() -> None:
         interleaved({"a": lambda: None}, 0)
     with pytest.raises(ConfigError, match="a budget for b"):
         interleaved({"a": lambda: None}, 1, {"b": 1.0})
+
+
+def test_the_median_of_cpu_time_is_its_own() -> None:
+    """A call that waits for half of its time. Fails if wall time is taken."""
+    world = World()
+    found = world.time({"a": world.takes("a", 1.0, share=0.5)}, 3)
+    assert found["a"].median == 1.0 and found["a"].cpu_median == 0.5

@@ -145,7 +145,7 @@ def speed(models: dict[str, Model], fast: Showers) -> dict[str, Any]:
         found = interleaved(calls, 7)
     return {
         "machine": state(),
-        "us": {name: 1e6 * float(np.median(t.cpu)) / SPEED_N for name, t in found.items()},
+        "us": {name: 1e6 * t.cpu_median / SPEED_N for name, t in found.items()},
     }
 
 

@@ -143,7 +143,7 @@ def speed(data: Path, work: Path, sample: str) -> dict[str, Any]:
             teacher = found["caloflow-teacher"]
             out[str(batch)] = {
                 n: {
-                    "ms": 1e3 * float(np.median(t.cpu)) / batch,
+                    "ms": 1e3 * t.cpu_median / batch,
                     "repeats": t.repeats,
                     "cpu_over_wall": t.cpu_over_wall,
                     "faster": ratio(teacher, t).median,

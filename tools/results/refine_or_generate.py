@@ -157,7 +157,7 @@ def speed(models: dict[str, Any], fast: Showers) -> dict[str, Any]:
     calls |= {n: _draws(m, some) for n, m in models.items() if n != "squirels"}
     with on_one_core():
         found = interleaved(calls, 10)
-    times = {n: 1e6 * float(np.median(t.cpu)) / SPEED_N for n, t in found.items()}
+    times = {n: 1e6 * t.cpu_median / SPEED_N for n, t in found.items()}
     return {"machine": state(), "us": times, "batch": SPEED_N}
 
 

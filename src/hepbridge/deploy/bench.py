@@ -192,7 +192,7 @@ def _rows(stage: Stage, showers: Showers, repeats: int, seconds: float) -> int:
 def _microseconds(timing: Timing, rows: int) -> dict[str, float]:
     q25, q75 = timing.quartiles
     values = {"median": timing.median, "q25": q25, "q75": q75, "mad": timing.mad}
-    values["cpu"] = float(np.median(timing.cpu))
+    values["cpu"] = timing.cpu_median
     return {name: 1e6 * seconds / rows for name, seconds in values.items()}
 
 

@@ -63,6 +63,10 @@ class Timing:
         return float(np.median(self.seconds))
 
     @property
+    def cpu_median(self) -> float:
+        return float(np.median(self.cpu))
+
+    @property
     def quartiles(self) -> tuple[float, float]:
         low, high = np.quantile(self.seconds, [0.25, 0.75])
         return float(low), float(high)

@@ -96,22 +96,21 @@ class Team:
 
     @torch.no_grad()
     def average_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replace every gradient, a sum over the seats of this process, by the mean over all seats
-        (absent ones count as zero)."""
+        """Replace every gradient, a sum over the seats of this process, by the mean over all seats.
+
+        One that is absent in some processes counts as zero there; one that is absent in all stays so,
+        as it does in one process: the optimizer leaves its parameter alone.
+        """
         if self.seats == self.size == 1:
             return
-        for p in parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        present = gradients[0].new_tensor([p.grad is not None for p in parameters])
+        flat = torch.cat([*(g.reshape(-1) for g in gradients), present])
         if self.size > 1:
             dist.all_reduce(flat)
-        flat /= self.seats
-        pieces = torch.split(flat, [g.numel() for g in gradients])
-        torch._foreach_copy_(
-            gradients, [f.view_as(g) for f, g in zip(pieces, gradients, strict=True)]
-        )
+        *means, present = torch.split(flat, [*(g.numel() for g in gradients), len(gradients)])
+        for p, mean, seen in zip(parameters, means, present.tolist(), strict=True):
+            p.grad = (mean / self.seats).view_as(p) if seen else None
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the seats of a tensor of sums over the seats of each process."""
