@@ -46,7 +46,7 @@ lint: $(DEV)
 docs: $(DEV)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
-results: $(RUNTIME)
+results: $(DEV)
 	$(BIN)/python tools/results/squirels.py --showers $(SHOWERS)
 
 results-simulators: $(DEV)

@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {"width": 16, "depth": 2}
 FLOW = {**SMALL, "steps": 1}
 TRANSPORTS: dict[str, dict[str, Any]] = {
     "flow_matching": FLOW,
-    "staged_flow": {"first": FLOW, "then": FLOW, "moments": True},
+    "staged_flow": {"first": FLOW, "then": FLOW},
     "distilled": SMALL,
     "mmd": SMALL,
     "i2sb": {**SMALL, "steps": 2},

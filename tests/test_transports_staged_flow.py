@@ -50,56 +50,16 @@ def test_second_stage_keeps_the_leading_coordinates_and_sees_them_moved():
     assert gap.max() < 1e-5
 
 
-@pytest.mark.parametrize(("framed", "moments"), [(6, False), (6, True), (5, False)])
-def test_inverse_undoes_apply(monkeypatch: pytest.MonkeyPatch, framed: int, moments: bool):
-    """With frames, small and whole, and without, as for very many coordinates; here they are 2 times 3."""
+@pytest.mark.parametrize("framed", [6, 5])
+def test_inverse_undoes_apply(monkeypatch: pytest.MonkeyPatch, framed: int):
+    """With frames, and without, as for very many coordinates; here they are 2 times 3."""
     monkeypatch.setattr(module, "_FRAMED", framed)
     data = pairs()
-    flow = trained(data, moments=moments)
-    assert (flow.left is None) == (not moments)
+    flow = trained(data)
     assert (flow.before is None) == (flow.after is None) == (framed < 6)
     flow.first.steps = flow.then.steps = 50
     back = flow.inverse(flow.apply(data.source, data.conditions), data.conditions)
     torch.testing.assert_close(back, data.source, rtol=0, atol=1e-3)
-
-
-def skewed(n: int, seed: int) -> Pairs:
-    """Targets u of correlation 0.6 that are skewed to the side of s; sources are independent."""
-    rng = stream(seed, "skewed")
-    z = rng.standard_normal((2, n, 5))
-    source, target = (torch.from_numpy(x.astype(np.float32)) for x in z)
-    mixed = target[:, :3] @ torch.linalg.cholesky(0.4 * torch.eye(3) + 0.6).T
-    slope = 0.3 * target[:, 3:4]
-    target[:, :3] = 0.5 * target[:, 4:] + torch.sinh(torch.asinh(mixed) + slope)
-    c = torch.from_numpy(rng.uniform(-1, 1, (n, 1)).astype(np.float32))
-    return Pairs(source, target, {"c": c}, order="c")
-
-
-def test_moments_are_right_whatever_the_network_learned():
-    """After 20 steps: covariances of u within five errors, and how often u > 1 where s is high.
-
-    The last lines show that both the whole frames and what is taken out after the flow matter.
-    """
-    data = skewed(6000, 0)
-    whole, small = (trained(data, moments=moments, carried=2) for moments in (True, False))
-    fresh = skewed(6000, 1)
-    error = 5 * (2 * 2 / 6000) ** 0.5
-
-    def covariance(x: torch.Tensor) -> torch.Tensor:
-        return torch.cov(x[:, :3].T)
-
-    out = whole.apply(fresh.source, fresh.conditions)
-    assert (covariance(out) - covariance(fresh.target)).abs().max() < error + 0.05
-    rough = small.apply(fresh.source, fresh.conditions)
-    assert (covariance(rough) - covariance(fresh.target)).abs().max() > 2 * error
-    for sign in (-1, 1):
-        rates = [(x[sign * x[:, 3] > 1, :3] > 1).float().mean() for x in (out, fresh.target, rough)]
-        assert (rates[0] - rates[1]).abs() < 0.03
-    left = whole.left
-    whole.left = None
-    again = whole.apply(fresh.source, fresh.conditions)
-    whole.left = left
-    assert (covariance(again) - covariance(out)).abs().max() > 0.02
 
 
 def test_symmetry_of_the_leading_coordinates_is_renumbered():

@@ -89,8 +89,11 @@ def measure(folder: Path, work: Path) -> dict[str, Any]:
         out["slices"], out["coupling"] = slices.result(), coupling.result()
         out["frontier"] = frontier.result()
     some = showers(folder, "gflash", "test")
-    out["speed"] = judge.timings(models | runs, some, batches=(10_000,))
-    out["speed"] |= judge.timings(models, some, batches=(100, 1))
+    exported = {label: judge.in_onnxruntime(models[name]) for label, name in judge.EXPORTED.items()}
+    timed = {label: judge.in_torch(model) for label, model in (models | runs).items()}
+    out["speed"] = judge.timings(timed | exported, some, batches=(10_000,))
+    timed = {name: timed[name] for name in models}
+    out["speed"] |= judge.timings(timed | exported, some, batches=(100, 1))
     for label, point in out["frontier"].items():
         point["ms"] = out["speed"]["10000"][label]["ms"]
     study = work / "training-size.json"

@@ -25,6 +25,7 @@ from hepbridge.transforms.conditional_quantile import Z_MAX, ConditionalQuantile
 from hepbridge.transforms.empty_noise import EmptyNoise
 from hepbridge.transforms.joint_zeros import joint_zeros
 from hepbridge.transforms.marginals import matched
+from hepbridge.transforms.moment_match import MomentMatch
 from hepbridge.transforms.shower_coordinates import ShowerCoordinates, log_energy
 from hepbridge.transports.quantile import Quantile
 
@@ -32,6 +33,7 @@ __all__ = ["Squirels"]
 
 _ROWS = 2048  # moved at once
 _PLACED = 25_000  # fast showers that say where empty cells lie
+_STEPS = 5  # towards the target's moments: a sixth changes little
 _FAR = 4.0  # standard deviations: one shower in 16,000; the tables end at 4.5
 
 
@@ -114,6 +116,10 @@ class Squirels(Refiner):
         self.register_buffer("mean", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("std", torch.tensor(1.0, dtype=torch.float64))
 
+        self.moments: MomentMatch | None = None
+        if config.match_moments and self.matched is not None:
+            self.moments = MomentMatch(n - len(cells), cells.tolist())
+
     @property
     def nfe(self) -> int:  # type: ignore[override]
         return int(self.transport.nfe) if self.transport is not None else 0
@@ -192,6 +198,9 @@ class Squirels(Refiner):
         symmetries = self._images() if self.symmetric else None
         moves = self.further.moves if self.further is not None else {}
         source, target = self.normal(fast, full, seed)
+        if self.moments is not None:
+            n = self.coordinates.n_cells
+            self.moments.aim(target[:, :n], target[:, n:], conditions[ENERGY])
         pairs = Pairs(source, target, conditions, False, ENERGY, symmetries, moves)
         yield from self.transport.phases(pairs, seed)
 
@@ -254,13 +263,21 @@ class Squirels(Refiner):
         out: Tensor = side.inverse(z, energy)
         return out
 
+    def _corrected(self, z: Tensor, c: Conditions) -> Tensor:
+        """What the transport makes, with the moments of the cells given the sums put right."""
+        if self.moments is None:
+            return z
+        n = self.coordinates.n_cells
+        cells = self.moments(z[:, :n], z[:, n:], c[ENERGY])
+        return torch.cat([cells, z[:, n:]], dim=1)
+
     def refine(self, cells: Tensor, conditions: dict[str, Tensor], noise: Tensor) -> Tensor:
         energy = conditions[ENERGY].to(cells.dtype)
         n = self.coordinates.dim
         c = self._encoded(conditions, energy.double(), self.mean, self.std)
         z = self._to_normal("fast", self.coordinates(cells, energy), c, noise[:, :n])
         if self.transport is not None:
-            z = self.transport.apply(z, c, noise[:, n:])
+            z = self._corrected(self.transport.apply(z, c, noise[:, n:]), c)
         out: Tensor = self.coordinates.inverse(self._from_normal(z, c), energy)
         return out
 
@@ -285,14 +302,43 @@ class Squirels(Refiner):
                 noise = event_normal(seed, "finish", fast.event_ids[rows], width)
                 some = torch.from_numpy(noise.astype(np.float32))
                 moved.append(self.transport.apply(z[rows], c, some))
-        # cells only: the sums, carried or moved in few dimensions, are right, and a fit would add
-        # the fluctuations of these showers to them
-        cells = torch.cat(moved).numpy()[:, : self.coordinates.n_cells]
-        c_all = conditions[ENERGY][:, 0].numpy()
+        made = torch.cat(moved)
+        self._match(made, conditions)
+        for _ in range(_STEPS if self.moments is not None else 0):
+            self._match_moments(made, conditions, fast)
+            self._match(self._corrected(made, conditions), conditions)
+
+    def _match(self, z: Tensor, c: Conditions) -> None:
+        """Correct the marginals of the cells of rows that the transport made.
+
+        Cells only: the sums, carried or moved in few dimensions, are right, and a fit would add the
+        fluctuations of these showers to them.
+        """
+        assert self.matched is not None
+        cells, energy = z[:, : self.coordinates.n_cells].numpy(), c[ENERGY][:, 0].numpy()
         if self.further is None:
-            self.matched = matched(self.quantile.target, cells, c_all)
+            self.matched = matched(self.quantile.target, cells, energy)
         else:  # before the frame of the full side: what is left at all conditions together
-            self.matched.fit(cells, c_all)
+            self.matched.fit(cells, energy)
+
+    def _match_moments(self, made: Tensor, c: Conditions, fast: Showers) -> None:
+        """One step towards the target's moments, which compares final cells: to make rings add up moves them."""
+        assert self.moments is not None
+        n, energy = (
+            self.coordinates.n_cells,
+            torch.from_numpy(fast.incident_energy.astype(np.float32)),
+        )
+        z = self._corrected(made, c)
+        final = []
+        for start in range(0, len(z), _ROWS):
+            rows = slice(start, start + _ROWS)
+            some = {name: value[rows] for name, value in c.items()}
+            cells = self.coordinates.inverse(self._from_normal(z[rows], some), energy[rows])
+            y = self.coordinates(cells, energy[rows])
+            seen = self._spread("full", y, some, torch.zeros_like(y))[:, :n]
+            # what is empty has no other place than the one that it had
+            final.append(torch.where(cells > 0, seen, z[rows, :n]))
+        self.moments.step(torch.cat(final), z[:, n:], c[ENERGY])
 
     def _coordinates(self, showers: Showers) -> Tensor:
         energy = torch.from_numpy(showers.incident_energy.astype(np.float32))

@@ -41,6 +41,8 @@ class SquirelsConfig(SystemConfig):
             grows with their third power.
         match_marginals: after the training, correct the marginals of the cells that the transport
             makes of the fast showers (`transforms.matched`); it costs nothing when refining.
+        match_moments: correct also what the sums say of the cells, of the final ones, to fourth order
+            (`MomentMatch`); only beside ``match_marginals``.
         conditions: further conditions of the showers that are used, e.g. ``theta_rad``, ``phi_rad``,
             ``x_mm``, ``y_mm``; ``auto``: all that vary in the training sample.
         degree_in_conditions: of the polynomials of `ConditionFrame`; ``auto``: as large as leaves
@@ -58,6 +60,7 @@ class SquirelsConfig(SystemConfig):
     dense: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     joint_zeros: bool | Literal["auto"] = False
     match_marginals: bool = False
+    match_moments: bool = False
     knots: Annotated[int, Field(ge=3, le=10_000)] = 91
     nodes: Annotated[int, Field(ge=2, le=10_000)] = 49
     degree: Annotated[int, Field(ge=0, le=100)] = 3

@@ -86,7 +86,9 @@ class _Curves:
     def __init__(self, c: NDArray[np.float64], grid: NDArray[np.float64], degree: int) -> None:
         self.grid, self.trend = grid, _Trend(c, grid, degree)
         self.windows = _windows(c, grid)
-        self.smoothers = [_smoother(grid, width) for width in _SMOOTH]
+        # at the ends a window lies on one side of its node
+        centres = np.array([c[rows].mean() for rows in self.windows])
+        self.smoothers = [_smoother(grid, centres, width) for width in _SMOOTH]
 
     def fractions(self, flags: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
         """The fraction of true flags (N, m) at every node, one estimate per width."""
@@ -177,18 +179,27 @@ def _windows(c: NDArray[np.float64], grid: NDArray[np.float64]) -> list[NDArray[
     return out
 
 
-def _smoother(grid: NDArray[np.float64], width: float) -> NDArray[np.float64]:
-    """The matrix of local quadratic regression over the nodes, tricube weights of half width ``width``.
+def _smoother(
+    grid: NDArray[np.float64], centres: NDArray[np.float64], width: float
+) -> NDArray[np.float64]:
+    """The matrix of local quadratic regression from what was seen at ``centres`` to the nodes ``grid``,
+    tricube weights of half width ``width``, or twice the distance of the nearest centre if that is more.
 
+    Nodes beyond the centres by more than a quarter of their span get what is found there.
     Source: Cleveland, J. Am. Stat. Assoc. 74 (1979) 829.
     """
-    distance = grid - grid[:, None]
-    out = np.zeros_like(distance)
-    for k, d in enumerate(distance):
-        root = np.clip(1 - np.abs(d / width) ** 3, 0, None) ** 1.5
+    reach = 0.25 * np.ptp(centres)
+    places = np.clip(grid, centres.min() - reach, centres.max() + reach)
+    out = np.zeros((len(grid), len(centres)))
+    for k, place in enumerate(places):
+        distance = np.abs(centres - place)
+        wide = max(width, 2 * distance.min())
+        root = np.clip(1 - (distance / wide) ** 3, 0, None) ** 1.5
         used = root > 0
-        basis = np.polynomial.polynomial.polyvander(d[used] / width, min(2, used.sum() - 1))
-        out[k, used] = np.linalg.pinv(basis * root[used, None])[0] * root[used]
+        middle, degree = centres[used].mean(), min(2, used.sum() - 1)
+        basis = np.polynomial.polynomial.polyvander((centres[used] - middle) / wide, degree)
+        here = np.polynomial.polynomial.polyvander((place - middle) / wide, degree)
+        out[k, used] = here @ np.linalg.pinv(basis * root[used, None]) * root[used]
     return out
 
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from hepbridge.core.errors import ConfigError
 from hepbridge.core.protocols import Claims, Conditions, Pairs, Phase
 from hepbridge.transports.flow_matching import FlowMatching
-from hepbridge.transports.moment_frame import MomentFrame
+from hepbridge.transports.location_scale import LocationScale
 from hepbridge.transports.options import known_options
 
 __all__ = ["StagedFlow"]
 
-_ROWS = 2048  # moved at once when the second stage is prepared
+_ROWS = 4096  # moved at once when the second stage is prepared
 _FRAMED = (
     2**16
 )  # pairs of a leading and another coordinate; to fit more takes longer than the training
@@ -49,8 +49,6 @@ class StagedFlow(nn.Module):
         lead: number of leading coordinates.
         carried: how many of these, the last ones, the first stage keeps as they are.
         first, then: options of the two flows.
-        moments: take out the shape of u given s and its covariances, too (`MomentFrame`), and after the
-            training what the second stage has left of all these.
     """
 
     claims = Claims(joint=True, coupling=True, invertible=True, deterministic=True)
@@ -65,7 +63,6 @@ class StagedFlow(nn.Module):
         carried: int = 0,
         first: dict[str, Any] | None = None,
         then: dict[str, Any] | None = None,
-        moments: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= lead < dim:
@@ -84,9 +81,8 @@ class StagedFlow(nn.Module):
         )
         columns = sum(condition_dims.values())
         framed = (lead, dim - lead, columns) if lead * (dim - lead) <= _FRAMED else None
-        self.before = MomentFrame(*framed, moments) if framed else None
-        self.after = MomentFrame(*framed, moments) if framed else None
-        self.left = MomentFrame(*framed, moments) if framed and moments else None
+        self.before = LocationScale(*framed) if framed else None
+        self.after = LocationScale(*framed) if framed else None
 
     @property
     def nfe(self) -> int:
@@ -132,47 +128,19 @@ class StagedFlow(nn.Module):
                     (self.before, moved.source, pairs.source),
                     (self.after, moved.target, pairs.target),
                 ):
-                    if frame is not None:
-                        x[:, :rest] = self._framed(frame, first[:, :rest], x[:, rest:], pairs)
-                        frame.to(where)
+                    if frame is None:
+                        continue
+                    images = self._images(first[:, :rest], x[:, rest:], pairs)
+                    frame.fit(*images, self._alike(pairs))
+                    columns = self._columns(x, pairs.conditions)
+                    x[:, :rest] = frame.cpu()(first[:, :rest], x[:, rest:], columns)
+                    frame.to(where)
 
         for phase in self.then.phases(moved, seed):
             module = phase.module
             if self.before is not None and self.after is not None:
-                module = _Stage(module, self.before, self.after, self.left)
+                module = _Stage(module, self.before, self.after)
             yield replace(phase, name="rest", module=module, prepare=prepare)
-        if self.left is not None:
-            with torch.no_grad():
-                self._correct(self.left, pairs)
-
-    def _correct(self, left: MomentFrame, pairs: Pairs) -> None:
-        """Learn what the trained stage has left of the moments."""
-        rest, where = self.dim - self.lead, next(self.parameters()).device
-        made = torch.empty_like(pairs.source)
-        for start in range(0, len(pairs), _ROWS):
-            rows = slice(start, start + _ROWS)
-            part = pairs.rows(rows)
-            c = {name: value.to(where) for name, value in part.conditions.items()}
-            moved, s = self._second(part.source.to(where), c)
-            made[rows] = torch.cat([moved, s], dim=1).to(made)
-        self._framed(left, made[:, :rest], made[:, rest:], pairs)
-        left.to(where)
-
-    def _framed(self, frame: MomentFrame, u: Tensor, s: Tensor, pairs: Pairs) -> Tensor:
-        """A frame fitted to rows u given s, and what it makes of them."""
-        columns = self._columns(u, pairs.conditions)
-        frame.cpu().fit(*self._images(u, s, pairs), self._alike(pairs))
-        images = torch.arange(u.shape[1])[None]
-        if pairs.symmetries is not None and not pairs.moves:
-            images = pairs.symmetries[:, : u.shape[1]]
-        order = 0
-        for name, width in self.then.condition_dims.items():
-            if name == pairs.order:
-                break
-            order += width
-        frame.fit_rest(u, s, columns, order, images)
-        parts = zip(u.split(_ROWS), s.split(_ROWS), columns.split(_ROWS), strict=True)
-        return torch.cat([frame(*part) for part in parts])
 
     def _lead(self, s: Tensor, conditions: Conditions) -> Tensor:
         return s if self.first is None else self.first.apply(s, conditions)
@@ -217,18 +185,12 @@ class StagedFlow(nn.Module):
         stay = torch.equal(symmetries[:, rest:], symmetries[:1, rest:].expand(len(symmetries), -1))
         return symmetries[:, :rest].amin(dim=0) if stay else None
 
-    def _second(self, x: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
-        """What the second stage makes of ``x``, in the frame of the targets, and s'."""
+    def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
+        """The image (N, dim) of ``x`` (N, dim); uses no noise."""
         rest = self.dim - self.lead
         s, c = self._lead(x[:, rest:], conditions), self._columns(x, conditions)
         u = x[:, :rest] if self.before is None else self.before(x[:, :rest], s, c)
-        return self.then.apply(torch.cat([u, s], dim=1), conditions)[:, :rest], s
-
-    def apply(self, x: Tensor, conditions: Conditions, noise: Tensor | None = None) -> Tensor:
-        """The image (N, dim) of ``x`` (N, dim); uses no noise."""
-        u, s = self._second(x, conditions)
-        c = self._columns(x, conditions)
-        u = u if self.left is None else self.left(u, s, c)
+        u = self.then.apply(torch.cat([u, s], dim=1), conditions)[:, :rest]
         u = u if self.after is None else self.after.inverse(u, s, c)
         return torch.cat([u, s], dim=1)
 
@@ -237,7 +199,6 @@ class StagedFlow(nn.Module):
         rest = self.dim - self.lead
         s, c = x[:, rest:], self._columns(x, conditions)
         u = x[:, :rest] if self.after is None else self.after(x[:, :rest], s, c)
-        u = u if self.left is None else self.left.inverse(u, s, c)
         u = self.then.inverse(torch.cat([u, s], dim=1), conditions)[:, :rest]
         u = u if self.before is None else self.before.inverse(u, s, c)
         if self.first is not None:
@@ -248,11 +209,9 @@ class StagedFlow(nn.Module):
 class _Stage(nn.Module):
     """The second stage in training: its network, and the frames that belong to the same checkpoint."""
 
-    def __init__(
-        self, network: nn.Module, before: nn.Module, after: nn.Module, left: nn.Module | None
-    ) -> None:
+    def __init__(self, network: nn.Module, before: nn.Module, after: nn.Module) -> None:
         super().__init__()
-        self.network, self.before, self.after, self.left = network, before, after, left
+        self.network, self.before, self.after = network, before, after
 
     def forward(self, *inputs: Tensor) -> Tensor:
         out: Tensor = self.network(*inputs)
