@@ -70,6 +70,8 @@ class Squirels(Refiner):
             raise ConfigError("dense 'auto' must be resolved on data first (a number of rings)")
         if config.joint_zeros == "auto":
             raise ConfigError("joint_zeros 'auto' must be resolved on data first (true or false)")
+        if config.match_moments == "auto":
+            raise ConfigError("match_moments 'auto' must be resolved on data first (true or false)")
         self.coordinates = ShowerCoordinates(rings.tolist(), dense=config.dense)
         n = self.coordinates.dim
         self.symmetric = config.symmetry == "declared"

@@ -16,7 +16,8 @@ from hepbridge.systems.refiner import SystemConfig
 
 __all__ = ["SquirelsConfig", "elements_of", "rings_of"]
 
-_JOINT = 1024
+_JOINT = 1024  # cells
+_ENOUGH = 2000  # full showers
 _DENSE = 0.99  # share of the showers that hit a cell of a dense ring, at least
 
 
@@ -38,11 +39,12 @@ class SquirelsConfig(SystemConfig):
         joint_zeros: place what is empty below its threshold as the rest of the shower says, not at
             random: in full showers, for the training, with all coordinates (`joint_zeros`), in fast
             ones with their sums (`EmptyNoise`). ``auto``: up to 1,024 cells, as the time of the first
-            grows with their third power.
+            grows with their third power, and from 2,000 full showers on.
         match_marginals: after the training, correct the marginals of the cells that the transport
             makes of the fast showers (`transforms.matched`); it costs nothing when refining.
         match_moments: correct also what the sums say of the cells, of the final ones, to fourth order
-            (`MomentMatch`); only beside ``match_marginals``.
+            (`MomentMatch`); only beside ``match_marginals``. ``auto``: from 2,000 full showers on: with
+            fewer it adds more noise than it takes bias.
         conditions: further conditions of the showers that are used, e.g. ``theta_rad``, ``phi_rad``,
             ``x_mm``, ``y_mm``; ``auto``: all that vary in the training sample.
         degree_in_conditions: of the polynomials of `ConditionFrame`; ``auto``: as large as leaves
@@ -60,7 +62,7 @@ class SquirelsConfig(SystemConfig):
     dense: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     joint_zeros: bool | Literal["auto"] = False
     match_marginals: bool = False
-    match_moments: bool = False
+    match_moments: bool | Literal["auto"] = False
     knots: Annotated[int, Field(ge=3, le=10_000)] = 91
     nodes: Annotated[int, Field(ge=2, le=10_000)] = 49
     degree: Annotated[int, Field(ge=0, le=100)] = 3
@@ -97,8 +99,10 @@ class SquirelsConfig(SystemConfig):
             rings = rings_of(self, full.geometry)
             thin = [hit[rings == ring].min() < _DENSE for ring in range(1, rings.max() + 1)]
             update["dense"] = 1 + (thin.index(True) if any(thin) else len(thin))
+        if self.match_moments == "auto":
+            update["match_moments"] = len(full) >= _ENOUGH
         if self.joint_zeros == "auto":
-            update["joint_zeros"] = full.geometry.n_cells <= _JOINT
+            update["joint_zeros"] = full.geometry.n_cells <= _JOINT and len(full) >= _ENOUGH
         if names and self.degree_in_conditions == "auto":
             images = len(elements_of(self.model_copy(update=update), full.geometry))
             update["degree_in_conditions"] = degree_for(names, images * len(full))

@@ -11,6 +11,8 @@ from hepbridge.core.errors import DataError
 __all__ = ["fit_tables", "rising"]
 
 _LEAST = 400  # rows in a window
+# with fewer rows windows are so wide that what is extrapolated to the ends is worse than their bias
+_MANY = 2000
 # half widths over which quantiles may be smoothed, in the unit of the condition
 _SMOOTH = (0.6, 1.0, 1.6, 2.5, 4.0)
 _FOLDS = 4  # of the cross-validation that chooses among them
@@ -86,8 +88,9 @@ class _Curves:
     def __init__(self, c: NDArray[np.float64], grid: NDArray[np.float64], degree: int) -> None:
         self.grid, self.trend = grid, _Trend(c, grid, degree)
         self.windows = _windows(c, grid)
-        # at the ends a window lies on one side of its node
-        centres = np.array([c[rows].mean() for rows in self.windows])
+        centres = grid
+        if len(c) >= _MANY:  # at the ends a window lies on one side of its node
+            centres = np.array([c[rows].mean() for rows in self.windows])
         self.smoothers = [_smoother(grid, centres, width) for width in _SMOOTH]
 
     def fractions(self, flags: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
