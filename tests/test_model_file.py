@@ -130,7 +130,13 @@ def test_bad_recipes_are_explained(override: str, message: str) -> None:
         from hepbridge.systems.squirels import Squirels
 
         config = recipe.system_config().model_copy(
-            update={"symmetry": "declared", "dense": 2, "conditions": []}
+            update={
+                "symmetry": "declared",
+                "dense": 2,
+                "conditions": [],
+                "joint_zeros": True,
+                "match_moments": True,
+            }
         )
         assert Squirels(config, SQUIRELS).planned_steps  # which builds the teacher
 

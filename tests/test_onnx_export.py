@@ -33,6 +33,7 @@ from hepbridge.deploy.onnx.targets import TARGETS
 from hepbridge.deploy.onnx.trace import translate
 from hepbridge.systems.checks import outside_domain
 from hepbridge.systems.model_file import Model, load
+from hepbridge.transforms.moment_match import MomentMatch
 from hepbridge.transports import TRANSPORTS
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -152,12 +153,24 @@ def test_every_transport_agrees_with_torch() -> None:
         assert not torch.allclose(ours, given["x"], atol=0.01), name
 
 
+def _with_moments() -> Model:
+    model = toys.model("distilled", joint_zeros=True, match_marginals=True, match_moments=True)
+    moments = model.members[0].get_submodule("moments")
+    assert isinstance(moments, MomentMatch)
+    # little that depends on the sums: a random network moves these far
+    moments.weight.normal_(0, 1e-5, generator=torch.Generator().manual_seed(0))
+    moments.weight[:, 0] += 0.01
+    return model
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["distilled", "quantile", "paper"])
+@pytest.mark.parametrize("kind", ["distilled", "empty", "quantile", "paper"])
 def test_whole_systems_agree_with_torch(kind: str, tmp_path: Path) -> None:
-    """With angles and matched marginals; with tables alone; and the two bridges of the paper."""
+    """With angles and matched marginals; with noise for empty cells and matched moments; with tables
+    alone; and the two bridges of the paper."""
     model = {
         "distilled": lambda: toys.model("distilled", further=True, match_marginals=True),
+        "empty": _with_moments,
         "quantile": lambda: toys.model("quantile", dense=0),
         "paper": toys.paper,
     }[kind]()

@@ -20,6 +20,7 @@ from hepbridge.systems.model_file import Model, load
 from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.squirels import Squirels
 from hepbridge.systems.train import split, train
+from hepbridge.transforms.moment_match import MomentMatch
 
 TINY = ["training.steps=20", *tiny.TINY]
 
@@ -172,6 +173,31 @@ def test_marginals_of_cells_are_matched_and_stored(
     assert not np.array_equal(refined.cells, model.refine(fast).cells)
     assert np.allclose(refined.e_sum, first.e_sum, rtol=1e-5)
     assert np.array_equal(load(path).refine(fast).cells, refined.cells)
+
+
+@pytest.mark.slow
+def test_moments_are_those_of_final_cells(pairs, tmp_path: Path) -> None:
+    """What the rings say of the final cells is nearer to full simulation than with marginals alone; the file
+    has the correction."""
+    fast, full = pairs
+    path = tmp_path / "moments.safetensors"
+    plain = [*TINY, "model.match_marginals=true", "model.match_moments=false"]
+    alone = train(fast, full, overrides=plain)
+    other = train(fast, full, overrides=[*plain[:-1], "model.match_moments=true"], output=path)
+    assert float(other.members[0].moments.weight.abs().max()) > 1e-3
+    assert np.array_equal(load(path).refine(fast).cells, other.refine(fast).cells)
+    lacking = []
+    for model in (alone, other):
+        refiner = other.members[0]
+        cells = model.refine(fast)
+        u, c = refiner._normal("full", cells, 0), refiner.conditions(cells)["incident_energy"]
+        end, ce = refiner._normal("full", full, 0), refiner.conditions(full)["incident_energy"]
+        judge = MomentMatch(u.shape[1] - 100, refiner.moments.groups.tolist())
+        judge.aim(end[:, :100], end[:, 100:], ce)
+        reached = judge.target.clone()
+        judge.aim(u[:, :100], u[:, 100:], c)
+        lacking.append(float((judge.target - reached)[:2].square().sum()))
+    assert lacking[1] < 0.8 * lacking[0]
 
 
 def test_showers_outside_the_trained_range_are_flagged_or_refused(

@@ -66,3 +66,18 @@ def test_normal_coordinates_change_nothing_and_others_keep_their_tables() -> Non
         levels.append(1 - torch.exp(-torch.exp(values)))
     # each level comes from 2 N / 48 values at least: one standard error is at most 0.014
     assert (levels[0] - levels[1]).abs().max() < 0.03
+
+
+def test_the_tables_of_a_used_target_are_not_those_of_the_matched() -> None:
+    """Look-up tables are made at the first use: a copy must not keep its original's."""
+    quantile, values, c = target(0.4)
+    rows = torch.from_numpy(np.concatenate([values, np.zeros((N, 1))], axis=1)).float()
+    condition = torch.from_numpy(c).float()
+    quantile(rows, condition, torch.zeros_like(rows))
+    quantile.inverse(torch.zeros_like(rows), condition)
+    made = matched(quantile, distorted(c, 1), c)
+    z = torch.from_numpy(np.concatenate([distorted(c, 2), np.zeros((N, 1))], axis=1)).float()
+    y = made.inverse(z, condition)
+    again = made(y, condition, torch.zeros_like(y))
+    hit = torch.isfinite(y[:, :2]) & (z[:, :2].abs() < 2.5)
+    assert float((again - z)[:, :2][hit].abs().mean()) < 0.01

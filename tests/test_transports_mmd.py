@@ -148,6 +148,7 @@ def test_the_carried_part_and_unordered_conditions_steer_the_others() -> None:
 
 def test_recipe_builds_a_refiner_of_one_evaluation() -> None:
     settings = ["model.symmetry=none", "model.dense=2", "model.conditions=[]"]
+    settings += ["model.joint_zeros=false", "model.match_moments=false"]
     chosen = load_recipe("squirels-mmd", overrides=settings)
     refiner = Squirels(chosen.system_config(), SQUIRELS)
     assert isinstance(refiner.transport, MMD) and refiner.nfe == 1

@@ -219,7 +219,7 @@ class Squirels(Refiner):
         """Normal coordinates (N, dim) with what is empty placed as the rest of the shower says, the
         thresholds of what is, and which are."""
         y, c = self._coordinates(showers), self.conditions(showers)
-        bound = self._spread(name, y, c, torch.full_like(y, Z_MAX)).double().numpy()
+        bound = self._spread(self._side(name), y, c, torch.full_like(y, Z_MAX)).double().numpy()
         empty = torch.isneginf(y).numpy()
         images = self._images()[: 1 if self.further is not None else None].numpy()
         condition = c[ENERGY].reshape(-1).numpy()
@@ -237,16 +237,20 @@ class Squirels(Refiner):
             if self.further is None:
                 sums = self.quantile.source.forward_last(y[:, n:], energy, noise[:, n:])
             else:
-                sums = self._spread(name, y, c, noise)[:, n:]
+                sums = self._spread(self.quantile.source, y, c, noise)[:, n:]
             noise = torch.cat(
                 [self.empty_noise(noise[:, :n], sums, c[ENERGY]), noise[:, n:]], dim=1
             )
-        return self._spread(name, y, c, noise)
+        return self._spread(self._side(name), y, c, noise)
 
-    def _spread(self, name: str, y: Tensor, c: Conditions, noise: Tensor) -> Tensor:
+    def _side(self, name: str) -> ConditionalQuantile:
+        side: ConditionalQuantile = getattr(self.quantile, "source" if name == "fast" else "target")
+        return side
+
+    def _spread(self, side: ConditionalQuantile, y: Tensor, c: Conditions, noise: Tensor) -> Tensor:
         """The same with what is empty placed by the noise alone."""
-        side = self.quantile.source if name == "fast" else self.quantile.target
         if self.further is not None:
+            name = "fast" if side is self.quantile.source else "full"
             return self.further.to_normal(name, side, y, c, noise)
         out: Tensor = side(y, c[ENERGY].reshape(-1), noise)
         return out
@@ -307,8 +311,13 @@ class Squirels(Refiner):
         made = torch.cat(moved)
         self._match(made, conditions)
         for _ in range(_STEPS if self.moments is not None else 0):
-            self._match_moments(made, conditions, fast)
+            better = self._match_moments(made, conditions, fast)
             self._match(self._corrected(made, conditions), conditions)
+            if not better:
+                break
+        if self.moments is not None and self.further is None and self.matched is not None:
+            z = self._corrected(made, conditions)
+            self._match(self._final(z, conditions, fast, self.matched), conditions)
 
     def _match(self, z: Tensor, c: Conditions) -> None:
         """Correct the marginals of the cells of rows that the transport made.
@@ -323,24 +332,32 @@ class Squirels(Refiner):
         else:  # before the frame of the full side: what is left at all conditions together
             self.matched.fit(cells, energy)
 
-    def _match_moments(self, made: Tensor, c: Conditions, fast: Showers) -> None:
-        """One step towards the target's moments, which compares final cells: to make rings add up moves them."""
+    def _match_moments(self, made: Tensor, c: Conditions, fast: Showers) -> bool:
+        """One step towards the target's moments; False if the last one did harm and was taken back.
+
+        It compares final cells: to make rings add up moves them.
+        """
         assert self.moments is not None
-        n, energy = (
-            self.coordinates.n_cells,
-            torch.from_numpy(fast.incident_energy.astype(np.float32)),
-        )
-        z = self._corrected(made, c)
-        final = []
+        z, n = self._corrected(made, c), self.coordinates.n_cells
+        seen = self._final(z, c, fast, self.quantile.target)
+        return self.moments.step(seen[:, :n], z[:, n:], c[ENERGY])
+
+    def _final(self, z: Tensor, c: Conditions, fast: Showers, side: ConditionalQuantile) -> Tensor:
+        """Normal coordinates (N, dim) of final showers, of the cells by the transform of a ``side``.
+
+        They are not quite the ones that they were made of, since the cells of a ring are brought to its
+        energy. What is empty has no other place than the one that it had.
+        """
+        energy = torch.from_numpy(fast.incident_energy.astype(np.float32))
+        n, out = self.coordinates.n_cells, []
         for start in range(0, len(z), _ROWS):
             rows = slice(start, start + _ROWS)
             some = {name: value[rows] for name, value in c.items()}
             cells = self.coordinates.inverse(self._from_normal(z[rows], some), energy[rows])
             y = self.coordinates(cells, energy[rows])
-            seen = self._spread("full", y, some, torch.zeros_like(y))[:, :n]
-            # what is empty has no other place than the one that it had
-            final.append(torch.where(cells > 0, seen, z[rows, :n]))
-        self.moments.step(torch.cat(final), z[:, n:], c[ENERGY])
+            seen = self._spread(side, y, some, torch.zeros_like(y))[:, :n]
+            out.append(torch.cat([torch.where(cells > 0, seen, z[rows, :n]), z[rows, n:]], dim=1))
+        return torch.cat(out)
 
     def _coordinates(self, showers: Showers) -> Tensor:
         energy = torch.from_numpy(showers.incident_energy.astype(np.float32))

@@ -63,7 +63,7 @@ class ConditionalQuantile(nn.Module):
         self._forward: ForwardTable | None
         self._inverse: InverseTable | None
         self._last: tuple[int, ForwardTable] | None
-        self._forget()
+        self.forget()
 
     # -- learning -----------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class ConditionalQuantile(nn.Module):
         atom = np.where(atom < 1.0, np.clip(atom, 0.0, 1.0 - _U_MIN), 1.0)
         self.atom.copy_(torch.from_numpy(atom))
         self.range.copy_(torch.tensor(span))
-        self._forget()
+        self.forget()
 
     # -- the maps -----------------------------------------------------------------------------
 
@@ -137,13 +137,14 @@ class ConditionalQuantile(nn.Module):
             )
             return kind(*tables, groups, (low, high), z_max=Z_MAX, u_min=_U_MIN)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop what was computed from the tables at their first use: they have changed."""
         self._forward, self._inverse, self._last = None, None, None
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
         super()._load_from_state_dict(*args, **options)
-        self._forget()
+        self.forget()
 
     def _apply(self, *args: Any, **options: Any) -> Self:
-        self._forget()
+        self.forget()
         return super()._apply(*args, **options)

@@ -63,6 +63,7 @@ def matched(
         new_atom[node, group] = new_p0
     made.table.copy_(torch.from_numpy(new_table))
     made.atom.copy_(torch.from_numpy(new_atom))
+    made.forget()
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ __all__ = ["MomentMatch"]
 ORDERS = 4
 _STEP = 0.5  # of a Newton step: whole ones run away where s moves u by a third of its width
 _FAR = 3.5  # coordinates and sums beyond it count as this far: polynomials must not run away
+_LARGEST = 0.25  # coefficient: of what is further from the target this is no correction any more
 _AT_ONCE = 2**24  # numbers of u that are looked at together
 
 
@@ -40,18 +42,31 @@ class MomentMatch(nn.Module):
         for name in ("target", "weight"):
             zeros = torch.zeros(ORDERS, 2 * (1 + 2 * sums), len(groups))
             self.register_buffer(name, zeros, persistent=name == "weight")
+        self._least, self._before = np.inf, torch.zeros_like(self.weight)
 
     @torch.no_grad()
     def aim(self, u: Tensor, s: Tensor, c: Tensor) -> None:
         """Learn the moments to be reached from rows u (N, cells), s (N, sums), c (N, 1)."""
         self.target = self._moments(u, s, c).to(self.target)
+        self._least, self._before = np.inf, torch.zeros_like(self.weight)
 
     @torch.no_grad()
-    def step(self, u: Tensor, s: Tensor, c: Tensor) -> None:
-        """Correct further, by what the moments of the corrected rows u still lack."""
-        factorial = torch.tensor([1.0, 2.0, 6.0, 24.0])[:, None, None]
+    def step(self, u: Tensor, s: Tensor, c: Tensor) -> bool:
+        """Correct further, by what the moments of the corrected rows u still lack.
+
+        If they lack more than before the last step, that is taken back: False. So it ends for rows that are
+        too far from normal.
+        """
         lacking = self.target - self._moments(u, s, c)
+        size = float(lacking.square().sum())
+        if not size < self._least:
+            self.weight.copy_(self._before)
+            return False
+        self._least, self._before = size, self.weight.clone()
+        factorial = torch.tensor([1.0, 2.0, 6.0, 24.0])[:, None, None]
         self.weight += (_STEP * lacking / factorial).to(self.weight)
+        self.weight.clamp_(-_LARGEST, _LARGEST)
+        return True
 
     def forward(self, u: Tensor, s: Tensor, c: Tensor) -> Tensor:
         """u' (N, cells) of u (N, cells), s (N, sums) and c (N, 1)."""
