@@ -242,8 +242,17 @@ def in_torch(model: Model) -> Callable[[Showers], object]:
 
 
 def in_onnxruntime(model: Model) -> Callable[[Showers], object]:
-    """The model as `hepbridge export` writes it."""
+    """The model as `hepbridge export` writes it, on arrays, as a framework runs it."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(model, path)
-        return OnnxRefiner(path).refine
+        refiner = OnnxRefiner(path)
+    columns = next(t.columns for t in refiner.contract.inputs if t.name == "noise")
+    rng = stream(0, "results", "onnx")
+
+    def refine(showers: Showers) -> object:
+        noise = rng.standard_normal((len(showers), columns), dtype=np.float32)
+        energy = showers.incident_energy.astype(np.float32)
+        return refiner({"cells": showers.cells, "incident_energy": energy, "noise": noise})
+
+    return refine

@@ -93,7 +93,8 @@ def page(found: dict[str, Any]) -> str:
         f"ms/shower on one pinned core ({found['speed']['machine']['cpu']}), from MeV to MeV in "
         "memory, competitors in turn; medians of 10 rounds, at 10,000 of as many as fit into 30 s. "
         "CPU/wall below 0.9: the core was busy with other work. ONNX Runtime: the file that "
-        "`hepbridge export` writes and C++ frameworks run, called from Python (`OnnxRefiner`).",
+        "`hepbridge export` writes and C++ frameworks run, called from Python on arrays "
+        "(`OnnxRefiner`), with noise from NumPy.",
         table(
             ["refiner", "network evaluations", "training (s)", "at 10,000", "rounds", "CPU/wall", "at 100",
              "at 1", "times faster than squirels-paper at 10,000"],
