@@ -70,13 +70,11 @@ class MomentMatch(nn.Module):
 
     def forward(self, u: Tensor, s: Tensor, c: Tensor) -> Tensor:
         """u' (N, cells) of u (N, cells), s (N, sums) and c (N, 1)."""
-        f = self._features(s, c)
-        near = u.clamp(-_FAR, _FAR)
-        w = self.weight
-        # Horner's rule for 1, u, u^2 - 1, u^3 - 3 u
-        cubic = near * (f @ w[3]) + f @ w[2]
-        linear = near * cubic + f @ (w[1] - 3.0 * w[3])
-        return u + near * linear + f @ (w[0] - w[2])
+        w, near = self.weight, u.clamp(-_FAR, _FAR)
+        # 1, u, u^2 - 1, u^3 - 3 u by powers of u, and Horner's rule
+        powers = torch.cat([w[0] - w[2], w[1] - 3.0 * w[3], w[2], w[3]], dim=1)
+        a0, a1, a2, a3 = (self._features(s, c) @ powers).split(u.shape[1], dim=1)
+        return u + (near * (near * (near * a3 + a2) + a1) + a0)
 
     def _moments(self, u: Tensor, s: Tensor, c: Tensor) -> Tensor:
         """Least squares of He_1 ... He_4 (u) on f: (orders, features, cells), means over the groups."""

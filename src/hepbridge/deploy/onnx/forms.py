@@ -76,7 +76,8 @@ def simplify(module: nn.Module) -> None:
     """Put other forms in the place of the parts of a module, whose tables have been used before."""
     for part in list(module.modules()):
         if isinstance(part, ConditionalQuantile):
-            for kind in (part._forward, part._inverse):
+            last = None if part._last is None else part._last[1]
+            for kind in (part._forward, part._inverse, last):
                 if kind is not None:
                     kind.table = _Corners(kind.table)
         if isinstance(part, I2SB):
