@@ -2,8 +2,8 @@
 
     taskset -c 0 python tools/profile_refine.py [--rows 10000] [--width 256] [--depth 4]
 
-The refiner has quantile tables of the bundled sample and a network with random weights that is
-evaluated once per shower: time does not depend on what a network has learned.
+The refiner is built as the default is, with tables of the bundled sample and a network with random
+weights that is evaluated once per shower: time does not depend on what a network has learned.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from hepbridge.systems.recipe import load_recipe
 from hepbridge.systems.squirels import Squirels
 from hepbridge.systems.squirels_config import SquirelsConfig
 from hepbridge.transforms import log_energy
+from hepbridge.transforms.moment_match import MomentMatch
 
 TILES = (256, 4)
 
@@ -47,9 +48,12 @@ class OneEvaluation(nn.Module):
 
 def build(width: int, depth: int) -> Model:
     torch.manual_seed(0)
-    refiner = Squirels(SquirelsConfig(transport=None, symmetry="declared"), SQUIRELS)
+    config = SquirelsConfig(transport=None, symmetry="declared", joint_zeros=True)
+    refiner = Squirels(config, SQUIRELS)
     refiner.fit(sample.load("train_fast"), sample.load("train_full"), 0)
     refiner.transport = OneEvaluation(refiner.coordinates.dim, width, depth)
+    cells, dim = refiner.coordinates.n_cells, refiner.coordinates.dim
+    refiner.moments = MomentMatch(dim - cells, list(range(cells)))
     refiner.eval().requires_grad_(False)
     return Model([refiner], load_recipe("quantile"), SQUIRELS, Domain(1e4, 1e5))
 
@@ -88,14 +92,15 @@ def main() -> None:
             x, e, n = (torch.from_numpy(a[some].astype(np.float32)) for a in (cells, energy, noise))
             c = {"incident_energy": log_energy(e.double(), refiner.mean, refiner.std)}
             y = refiner.coordinates(x, e)
-            z = refiner.quantile.to_normal(y, c, n)
+            z = refiner._to_normal("fast", y, c, n)
             moved = refiner.transport.apply(z, c, n)
-            back = refiner.quantile.from_normal(moved, c)
+            back = refiner._from_normal(moved, c)
             stages = {
                 "coordinates": partial(refiner.coordinates, x, e),
-                "to normal space": partial(refiner.quantile.to_normal, y, c, n),
+                "to normal space": partial(refiner._to_normal, "fast", y, c, n),
                 "network": partial(refiner.transport.apply, z, c, n),
-                "from normal space": partial(refiner.quantile.from_normal, moved, c),
+                "moments": partial(refiner._corrected, moved, c),
+                "from normal space": partial(refiner._from_normal, moved, c),
                 "cells": partial(refiner.coordinates.inverse, back, e),
                 "all of these": partial(refiner.refine, x, {"incident_energy": e}, n),
             }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -102,6 +103,26 @@ def training_size(study: dict[str, Any], path: Path) -> None:
         left.set(yscale="log", ylabel="geometric-mean floor ratio", ylim=(0.9, 5))
         plain(left.yaxis, (1, 1.5, 2, 3, 4, 5))
         right.set_ylabel("classifier AUC (trees)")
+        figure.savefig(path)
+
+
+def statistics(study: dict[str, Any], path: Path) -> None:
+    """Floor ratio against training pairs at one energy, beside what their number alone makes."""
+    points, n = study["points"], study["n"]
+    pairs = np.array([p["pairs"] for p in points])
+    curve = np.geomspace(0.8 * pairs.min(), 1.25 * pairs.max(), 100)
+    with matplotlib.rc_context(cast(Any, RC)):
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.plot(curve, np.sqrt(1 + n / (2 * curve)), color="#e69f00", label=r"$\sqrt{1 + n/2m}$")
+        axes.errorbar(pairs, [p["ratio"] for p in points], [p["error"] for p in points],
+                      fmt="o", color="#0064b0", label="squirels, 20 GeV")  # fmt: skip
+        axes.axhline(1, color="0.3", lw=0.8)
+        axes.set(xscale="log", yscale="log", xlabel="training pairs m, 19 to 21 GeV",
+                 ylabel=f"geometric-mean floor ratio, n = {n:,}", ylim=(0.7, 2.5))  # fmt: skip
+        plain(axes.yaxis, (0.7, 1, 1.5, 2))
+        axes.legend(fontsize=8)
         figure.savefig(path)
 
 
