@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    make(args.work, args.n, args.n_test, args.workers)
+    make(args.work, args.n, args.n_test, args.workers, gun, SEEDS["test-2"])
     part = {name: hb.load(args.work / f"{name}.h5", geometry=None) for name in files()}
     candidates = {"gflash": part["test_fast"]}
     for name, recipe, overrides in (
@@ -90,18 +90,21 @@ def files() -> tuple[str, ...]:
     return "train_fast", "train_full", "test_fast", "test_full", "test_full_2"
 
 
-def make(work: Path, n: int, n_test: int, workers: int | None) -> None:
-    """The pairs for training and test, and the second full simulation of the test particles."""
+def gun(part: str) -> Gun:
     detector = load_detector(DETECTOR)
+    return Gun.of(detector, ENERGIES, theta=THETA, impact=IMPACT, seed=SEEDS[part])
 
-    def gun(part: str) -> Gun:
-        return Gun.of(detector, ENERGIES, theta=THETA, impact=IMPACT, seed=SEEDS[part])
 
-    how: dict[str, Any] = {"workers": workers}
+def make(
+    work: Path, n: int, n_test: int, workers: int | None, gun: Callable[[str], Gun], seed: int
+) -> None:
+    """The pairs for training and test, and the second full simulation of the test particles."""
+    detector, how = load_detector(DETECTOR), {"workers": workers}
     for part, rows in (("train", n), ("test", n_test)):
         produce_pairs(detector, gun(part), rows, work / part, fast=GFLASH, full=GEANT4, **how)
-    second = work / "test_full_2.h5"
-    produce(GEANT4, detector, gun("test"), n_test, second, seed=SEEDS["test-2"], **how)
+    produce(
+        GEANT4, detector, gun("test"), n_test, work / "test_full_2.h5", seed=seed, workers=workers
+    )
 
 
 def commands(n: int, n_test: int) -> list[str]:

@@ -147,8 +147,9 @@ class _Corners(Bilinear):
 class _JoinedCoordinates(ShowerCoordinates):
     r"""`ShowerCoordinates` with all sums from one product.
 
-    With :math:`(E_1 \dots E_n, E_\mathrm{inc})` as one row, the numerators are the cells, the rings
-    and the sum, and the denominators :math:`E_\mathrm{inc}`, ring energies or 1 MeV.
+    With :math:`(E_1 \dots E_n, 1 \mathrm{MeV}) / E_\mathrm{inc}` as one row, the numerators are the cells, the
+    rings and the sum, and the denominators 1, ring energies or 1 MeV in that unit: the same numbers are
+    divided as in the original, and rounded alike.
     """
 
     sparse: Tensor
@@ -167,19 +168,18 @@ class _JoinedCoordinates(ShowerCoordinates):
         self.register_buffer("sparse", (~dense).to(member.dtype))
         numerator = torch.zeros(n + 1, self.dim)
         numerator[:n] = torch.cat([torch.eye(n), member[:, 1:]], dim=1)
-        denominator, offset = torch.zeros(n + 1, self.dim), torch.zeros(self.dim)
-        denominator[n, n:] = 1.0
+        denominator, offset = torch.zeros(n + 1, self.dim), torch.ones(self.dim)
         if self.dense:
             same = (rings[:, None] == rings[None, :]) & dense
             denominator[:n, :n] = same.to(member.dtype)
-            offset[:n] = self.sparse
-        else:
-            denominator[n, :n] = 1.0
+            denominator[n, :n] = self.sparse
+            offset[:n] = 0.0
         self.register_buffer("product", torch.cat([numerator, denominator], dim=1))
         self.register_buffer("offset", torch.cat([torch.zeros(self.dim), offset]))
 
     def forward(self, cells: Tensor, incident_energy: Tensor) -> Tensor:
-        row = torch.cat([cells, incident_energy[:, None]], dim=1)
+        energy = incident_energy[:, None]
+        row = torch.cat([cells / energy, energy.reciprocal()], dim=1)
         numerator, denominator = _pieces(torch.addmm(self.offset, row, self.product), self.dim, 1)
         return torch.log(numerator / denominator.clamp_min(TINY))
 
